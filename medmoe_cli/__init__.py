@@ -1,0 +1,3 @@
+"""medmoe: SAM-based mixture-of-experts segmentation of medical images."""
+
+__version__ = "0.1.0"

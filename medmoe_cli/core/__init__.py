@@ -1,0 +1,1 @@
+"""The library. Never imports typer, rich or the commands."""

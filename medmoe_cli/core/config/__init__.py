@@ -1,0 +1,1 @@
+"""Typed configuration: plan, fingerprint, presets, overrides, provenance. No torch."""

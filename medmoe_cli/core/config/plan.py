@@ -1,0 +1,64 @@
+"""The plan: everything decided from the fingerprint, with the reason of each value."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from medmoe_cli.core.base.hashing import value_sha256
+from medmoe_cli.core.config.sections import Section
+
+
+class ChannelPlan(Section):
+    """How one channel becomes the network's input, which lies in [0, 1].
+
+    `ct`: clip to [low, high] of the dataset's foreground and scale to [0, 1];
+    `percentile`: the same with each image's own 0.5 and 99.5 percentiles; `rgb`: divide by 255; `none`: as it is.
+    """
+
+    name: str
+    normalization: Literal["ct", "percentile", "rgb", "none"]
+    low: float | None = None
+    high: float | None = None
+
+
+class Plan(Section):
+    """`plan.json`. Arrays are canonical: LPS directions, axes x, y, z.
+
+    Attributes:
+        slice_axis: canonical axis (0, 1, 2) along which 2D methods slice a volume.
+        input_size: side of the square network input (2D methods).
+        spacing_mm: target spacing x, y, z of 3D methods; None for 2D methods, which keep the in-plane grid.
+        labels: name to value, background excluded, in value order; consecutive from 1.
+        class_prompts: text for each class name.
+        mirror_axes: network axes ('horizontal', 'vertical') that may be mirrored.
+        reasons: one line per value for `plan --explain`.
+    """
+
+    schema_version: int = 1
+    dataset: str
+    method: str
+    preset: str
+    dims: Literal[2, 3]
+    slice_axis: int
+    input_size: int
+    spacing_mm: tuple[float, float, float] | None
+    channels: tuple[ChannelPlan, ...]
+    labels: dict[str, int]
+    class_prompts: dict[str, str]
+    binary: bool
+    mirror_axes: tuple[str, ...]
+    batch_size: int
+    num_experts: int
+    fingerprint_sha256: str
+    reasons: dict[str, str]
+
+    @property
+    def preprocessing_key(self) -> str:
+        """Hash of what preprocessing depends on; a change of anything else reuses preprocessed cases."""
+        parts = self.model_dump(include={"dims", "slice_axis", "input_size", "spacing_mm", "channels", "labels"})
+        return value_sha256(parts)[:16]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Class names in label order."""
+        return tuple(sorted(self.labels, key=lambda name: self.labels[name]))

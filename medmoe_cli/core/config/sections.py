@@ -1,0 +1,87 @@
+"""The typed sections of a preset that every method shares; a method adds its own `model` section."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Section(BaseModel):
+    """Base of all configuration: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class PlanConfig(Section):
+    """Values that override what the planner would choose; None leaves the choice to the planner."""
+
+    input_size: int | None = Field(
+        default=None, ge=32, le=2048, description="side of the network's square input, pixels"
+    )
+    slice_axis: Literal["auto", "x", "y", "z"] = "auto"
+    normalization: Literal["auto", "ct", "percentile", "rgb", "none"] = "auto"
+    mirror: Literal["auto", "on", "off"] = "auto"
+    batch_size: int | None = Field(default=None, ge=1)
+    num_experts: int | None = Field(default=None, ge=1)
+    spacing_mm: tuple[float, float, float] | None = None
+
+
+class TrainConfig(Section):
+    """The engine's values."""
+
+    epochs: int = Field(default=15, ge=1)
+    steps: int | None = Field(
+        default=None, ge=1, description="stop after this many optimiser steps, whatever the epochs"
+    )
+    optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
+    learning_rate: float = Field(default=1e-4, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    schedule: Literal["constant", "multistep", "poly", "cosine"] = "constant"
+    milestones: tuple[int, ...] = Field(default=(), description="epochs after which multistep multiplies the rate")
+    gamma: float = Field(default=0.5, gt=0, le=1)
+    warmup_steps: int = Field(default=0, ge=0)
+    gradient_clip: float | None = Field(default=1.0, gt=0)
+    ema: float | None = Field(default=None, gt=0, lt=1, description="decay of an average of the weights; None: off")
+    queries_per_image: int = Field(
+        default=2, ge=1, description="instances asked for per image and step (prompted task)"
+    )
+    validation_every: int = Field(default=1, ge=1, description="epochs between validations")
+    validation_limit: int | None = Field(
+        default=None, ge=1, description="validation samples during training; None: all"
+    )
+    checkpoint_minutes: float = Field(default=10.0, gt=0)
+    keep_checkpoints: int = Field(default=2, ge=2)
+    workers: int = Field(default=2, ge=0)
+    seed: int = 0
+    precision: Literal["auto", "32", "bf16", "16"] = "auto"
+
+
+class AugmentConfig(Section):
+    """batchgenerators' transforms; probabilities per sample. All off when features are cached."""
+
+    enabled: bool = True
+    rotation_degrees: float = Field(default=15.0, ge=0, le=180)
+    rotation_probability: float = Field(default=0.3, ge=0, le=1)
+    scale: tuple[float, float] = (0.85, 1.15)
+    scale_probability: float = Field(default=0.3, ge=0, le=1)
+    elastic_probability: float = Field(default=0.0, ge=0, le=1)
+    mirror_probability: float = Field(default=0.5, ge=0, le=1)
+    gamma: tuple[float, float] = (0.7, 1.5)
+    gamma_probability: float = Field(default=0.2, ge=0, le=1)
+    brightness: float = Field(default=0.2, ge=0)
+    brightness_probability: float = Field(default=0.2, ge=0, le=1)
+    contrast: tuple[float, float] = (0.8, 1.2)
+    contrast_probability: float = Field(default=0.2, ge=0, le=1)
+    noise_variance: tuple[float, float] = (0.0, 0.01)
+    noise_probability: float = Field(default=0.1, ge=0, le=1)
+    blur_probability: float = Field(default=0.1, ge=0, le=1)
+
+
+class PredictConfig(Section):
+    """Inference values stored with a model."""
+
+    batch_size: int = Field(default=4, ge=1, description="slices encoded together")
+    queries_per_batch: int = Field(default=32, ge=1, description="prompt sets decoded together")
+    threshold: float = Field(default=0.5, gt=0, lt=1)

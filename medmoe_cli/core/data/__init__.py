@@ -1,0 +1,1 @@
+"""Datasets: index, conversion, checking, splits, fingerprint, planning, sampling."""

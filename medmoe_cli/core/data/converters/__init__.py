@@ -1,0 +1,1 @@
+"""Raw public releases to medmoe datasets; one file per source family."""

@@ -1,0 +1,1 @@
+"""Training and inference over the Segmenter interface; knows no method by name."""

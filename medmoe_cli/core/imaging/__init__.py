@@ -1,0 +1,1 @@
+"""Geometry, strict reading and writing, orientation, resampling. No torch."""

@@ -1,0 +1,1 @@
+"""Overlap and surface metrics, empty-mask policy, aggregation. No torch."""

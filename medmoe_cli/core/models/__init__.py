@@ -1,0 +1,1 @@
+"""The architectures; registry.py lists them."""

@@ -1,0 +1,1 @@
+"""Shared network blocks and the Segmenter interface."""

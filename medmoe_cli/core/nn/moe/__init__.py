@@ -1,0 +1,1 @@
+"""Routing, experts and balance losses shared by all methods."""

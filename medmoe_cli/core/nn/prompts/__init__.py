@@ -1,0 +1,1 @@
+"""Prompt simulation from masks, in 2D and 3D."""

@@ -1,0 +1,1 @@
+"""The SAM 2D encoder, prompt encoder and decoder, sized freely."""

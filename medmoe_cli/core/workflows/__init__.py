@@ -1,0 +1,1 @@
+"""What a verb does; joins data, models, engine and reporting."""
