@@ -34,7 +34,7 @@ class MedMoEError(Exception):
             text += f": {self.why}"
         text = " ".join(text.split()).rstrip(".")
         if self.fix:
-            text += f". fix: {' '.join(self.fix.split())}"
+            text += f"{'' if text.endswith('?') else '.'} fix: {' '.join(self.fix.split())}"
         return text
 
 

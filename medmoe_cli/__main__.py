@@ -1,0 +1,5 @@
+"""`python -m medmoe_cli` is `medmoe`."""
+
+from medmoe_cli.app import main
+
+main()

@@ -1,0 +1,153 @@
+"""run.json: what a verb did, written beside its output whether it succeeds or not."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import medmoe_cli
+from medmoe_cli.core.base import jsonio
+from medmoe_cli.core.base.errors import MedMoEError
+from medmoe_cli.core.base.hashing import file_sha256
+from medmoe_cli.core.base.progress import Reporter
+
+SCHEMA_VERSION = 1
+_PACKAGES = ("torch", "numpy", "nibabel", "segment-anything", "batchgenerators", "safetensors")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CaseRecord:
+    """One case or step of a run. `status` is ok, cached, skipped or failed."""
+
+    id: str
+    status: str
+    seconds: float
+    detail: str
+
+
+class RunRecorder:
+    """Passes progress on and keeps what run.json needs; a context manager that writes it at the end.
+
+    Args:
+        verb: the command's verb.
+        folder: where run.json goes; set later with `folder = ...` when it is not known yet. When the verb fails
+            before the folder exists nothing is written.
+        reporter: receives everything that is reported.
+        arguments: the verb's arguments as given.
+        seed: the run's seed, None where nothing is drawn.
+    """
+
+    def __init__(
+        self,
+        verb: str,
+        *,
+        folder: Path | None,
+        reporter: Reporter,
+        arguments: Mapping[str, Any],
+        seed: int | None = None,
+    ) -> None:
+        self.verb, self.folder, self.arguments, self.seed = verb, folder, dict(arguments), seed
+        self.cases: list[CaseRecord] = []
+        self.warnings: list[str] = []
+        self.inputs: dict[str, str] = {}
+        self.outputs: list[Path] = []
+        self.exit_code = 0
+        self._reporter = reporter
+        self._started = self._last = time.monotonic()
+        self._at = datetime.now(UTC)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        message = None
+        if error is not None:
+            self.exit_code = (
+                error.exit_code
+                if isinstance(error, MedMoEError)
+                else 130
+                if isinstance(error, KeyboardInterrupt)
+                else 1
+            )
+            message = error.line() if isinstance(error, MedMoEError) else f"{type(error).__name__}: {error}"
+        if self.folder is not None and self.folder.is_dir():
+            self._write(message)
+
+    def start(self, task: str, total: int | None) -> None:
+        """A task begins."""
+        self._last = time.monotonic()
+        self._reporter.start(task, total)
+
+    def advance(self, item: str, *, status: str = "ok", detail: str = "") -> None:
+        """A case is done; its time is the time since the last one."""
+        now = time.monotonic()
+        self.cases.append(CaseRecord(id=item, status=status, seconds=round(now - self._last, 3), detail=detail))
+        self._last = now
+        self._reporter.advance(item, status=status, detail=detail)
+
+    def update(self, detail: str) -> None:
+        """A heartbeat."""
+        self._reporter.update(detail)
+
+    def finish(self) -> None:
+        """The task ended."""
+        self._reporter.finish()
+
+    def info(self, message: str) -> None:
+        """A log line."""
+        self._reporter.info(message)
+
+    def warn(self, message: str) -> None:
+        """A warning, kept for run.json."""
+        self.warnings.append(message)
+        self._reporter.warn(message)
+
+    def add_input(self, path: Path) -> None:
+        """Record a file that was read, with its sha256."""
+        self.inputs[str(path)] = file_sha256(path)
+
+    def add_output(self, path: Path) -> None:
+        """Record a file or folder that was written."""
+        self.outputs.append(path)
+
+    def _write(self, error: str | None) -> None:
+        assert self.folder is not None
+        jsonio.write(
+            self.folder / "run.json",
+            {
+                "schema_version": SCHEMA_VERSION,
+                "verb": self.verb,
+                "command": ["medmoe", *sys.argv[1:]] if Path(sys.argv[0]).stem in {"medmoe", "__main__"} else None,
+                "arguments": {key: jsonio.plain(value) for key, value in self.arguments.items()},
+                "started": self._at.isoformat(timespec="seconds"),
+                "seconds": round(time.monotonic() - self._started, 3),
+                "exit_code": self.exit_code,
+                "error": error,
+                "seed": self.seed,
+                "versions": _versions(),
+                "inputs_sha256": self.inputs,
+                "cases": self.cases,
+                "outputs": self.outputs,
+                "warnings": self.warnings,
+            },
+        )
+
+
+def _versions() -> dict[str, str]:
+    versions = {"medmoe": medmoe_cli.__version__, "python": platform.python_version(), "platform": platform.platform()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
