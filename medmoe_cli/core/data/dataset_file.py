@@ -15,8 +15,9 @@ from typing import Any
 from medmoe_cli.core.base import jsonio
 from medmoe_cli.core.base.errors import DataError
 from medmoe_cli.core.base.suggest import nearest
-from medmoe_cli.core.data.filenames import ENDINGS, some
+from medmoe_cli.core.data.filenames import some
 from medmoe_cli.core.data.finding import Finding, error, warning
+from medmoe_cli.core.imaging.formats import ENDING_FORMATS, read_endings
 
 FILE_NAME = "dataset.json"
 _REQUIRED = ("channel_names", "labels", "file_ending")
@@ -90,8 +91,8 @@ def _parse(content: Mapping[str, Any]) -> tuple[DatasetFile | None, list[Finding
     channels = _channels(content.get("channel_names", {"0": ""}), findings)
     labels = _labels(content.get("labels", {"": 1}), findings)
     ending = content.get("file_ending", ".nii.gz")
-    if ending not in ENDINGS:
-        findings.append(_key("file_ending", f"is {ending!r}, known endings are {', '.join(ENDINGS)}"))
+    if ending not in ENDING_FORMATS:
+        findings.append(_key("file_ending", f"is {ending!r}, known endings are {read_endings()}"))
     number = content.get("numTraining")
     if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 0):
         findings.append(_key("numTraining", f"is {number!r}, a number of cases is expected"))

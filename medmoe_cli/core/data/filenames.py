@@ -1,4 +1,4 @@
-"""File names of datasets: endings, junk, case ids and channel numbers."""
+"""File names of datasets: channel numbers and folder listings without junk."""
 
 from __future__ import annotations
 
@@ -6,44 +6,12 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-ENDINGS = (
-    ".nii.gz",
-    ".nii",
-    ".nrrd",
-    ".nhdr",
-    ".mha",
-    ".mhd",
-    ".png",
-    ".jpg",
-    ".jpeg",
-    ".tif",
-    ".tiff",
-    ".bmp",
-)
-"""Endings of images and labels; longer ones first."""
+from medmoe_cli.core.imaging.formats import PICTURES, TIFF, is_junk
 
-PICTURE_ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
+PICTURE_ENDINGS = frozenset({*PICTURES, *TIFF})
 """Endings of files whose colour channels share one file."""
 
-_JUNK_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
-
-
-def is_junk(path: Path) -> bool:
-    """True for what operating systems and tools leave behind: hidden and AppleDouble files, `__MACOSX`."""
-    return path.name.startswith(".") or path.name.lower() in _JUNK_NAMES
-
-
-def ending_of(name: str) -> str | None:
-    """The image ending of a file name, None for other files."""
-    lowered = name.lower()
-    return next((ending for ending in ENDINGS if lowered.endswith(ending)), None)
-
-
-def stem_of(name: str) -> str:
-    """The file name without its image ending (or without its last suffix)."""
-    ending = ending_of(name)
-    return name[: -len(ending)] if ending else Path(name).stem
 
 
 def split_channel(stem: str) -> tuple[str, int] | None:

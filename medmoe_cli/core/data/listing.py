@@ -15,8 +15,9 @@ from pathlib import Path
 from medmoe_cli.core.base.suggest import nearest
 from medmoe_cli.core.data.dataset import Case
 from medmoe_cli.core.data.dataset_file import DatasetFile
-from medmoe_cli.core.data.filenames import PICTURE_ENDINGS, ending_of, files_in, some, split_channel, stem_of
+from medmoe_cli.core.data.filenames import PICTURE_ENDINGS, files_in, some, split_channel
 from medmoe_cli.core.data.finding import Finding, error, warning
+from medmoe_cli.core.imaging.formats import ending_of, stem_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,7 +73,7 @@ def files_per_case(file: DatasetFile, names: list[Path]) -> int:
     """Image files of one case: one per channel, or a single file for the three colours of a picture."""
     channels = len(file.channels)
     if file.file_ending in PICTURE_ENDINGS and channels == 3:
-        numbered = {split_channel(stem_of(path.name)) for path in names}
+        numbered = {split_channel(stem_of(path)) for path in names}
         if not any(part is not None and part[1] > 0 for part in numbered):
             return 1
     return channels
@@ -179,11 +180,11 @@ def _of_ending(root: Path, folder: str, file: DatasetFile, findings: list[Findin
                         file=_relative(path, root),
                     )
                 )
-        elif ending_of(path.name) is not None:
+        elif ending_of(path):
             findings.append(
                 error(
                     "ending-mixed",
-                    f"ending {ending_of(path.name)}, the dataset's is {file.file_ending}",
+                    f"ending {ending_of(path)}, the dataset's is {file.file_ending}",
                     fix=f"convert it to {file.file_ending}, or remove it",
                     file=_relative(path, root),
                 )
@@ -219,7 +220,7 @@ def _explicit(root: Path, file: DatasetFile, findings: list[Finding]) -> tuple[l
                     file=_relative(path, root),
                 )
             )
-        wanted = 1 if len(file.channels) == 3 and ending_of(images[0].name) in PICTURE_ENDINGS else len(file.channels)
+        wanted = 1 if len(file.channels) == 3 and ending_of(images[0]) in PICTURE_ENDINGS else len(file.channels)
         if len(images) not in {wanted, len(file.channels)}:
             findings.append(
                 error(
@@ -243,7 +244,7 @@ def _no_cases(root: Path, file: DatasetFile) -> Finding:
     if file.listed is not None:
         return error("no-cases", "'dataset' in dataset.json lists no case", fix="list cases, or remove the key")
     everything = sorted(path for path in root.rglob("*") if path.is_file() and path.name != "dataset.json")
-    images_first = sorted(everything, key=lambda path: (path.parent.name != "imagesTr", ending_of(path.name) is None))
+    images_first = sorted(everything, key=lambda path: (path.parent.name != "imagesTr", not ending_of(path)))
     near = some((_relative(path, root) for path in images_first), 3)
     return error(
         "no-cases",
