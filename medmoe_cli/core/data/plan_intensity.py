@@ -1,0 +1,91 @@
+"""How each channel becomes [0, 1], told from its name, its file type and its foreground intensities."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from medmoe_cli.core.base.errors import DataError
+from medmoe_cli.core.config.fingerprint import ChannelStatistics, Fingerprint
+from medmoe_cli.core.config.plan import ChannelPlan
+from medmoe_cli.core.data.dataset import Dataset
+from medmoe_cli.core.data.laterality import words
+
+Normalization = Literal["ct", "percentile", "rgb", "none"]
+
+_CT_WORD = re.compile(r"^(ct|cta|cbct|hu)\d*$")
+_PICTURE_ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".bmp"})
+_COLOURS = (frozenset({"r", "red"}), frozenset({"g", "green"}), frozenset({"b", "blue"}))
+_LARGEST_BYTE = 255
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedChannels:
+    """The channels' plans and why."""
+
+    channels: tuple[ChannelPlan, ...]
+    reason: str
+
+
+def plan_channels(dataset: Dataset, fingerprint: Fingerprint, override: str = "auto") -> PlannedChannels:
+    """Choose each channel's normalisation.
+
+    Raises:
+        DataError: a CT window is wanted but the foreground has one single intensity.
+    """
+    channels, reasons = [], []
+    for position, key in enumerate(channel_keys(dataset.channels)):
+        name, statistics = dataset.channels[position], fingerprint.foreground[key]
+        kind, why = _choose(dataset, position, statistics, override)
+        if kind == "ct":
+            low, high = statistics.percentile_00_5, statistics.percentile_99_5
+            if not low < high:
+                raise DataError(
+                    "no intensity window",
+                    where=f"{dataset.name}, channel '{name}'",
+                    why=f"the foreground's 0.5 and 99.5 percentiles are both {low:g}",
+                    fix="--set plan.normalization=percentile",
+                )
+            channels.append(ChannelPlan(name=name, normalization="ct", low=low, high=high))
+            reasons.append(f"'{name}' ct, {low:g} to {high:g} (0.5 and 99.5 percentiles of the foreground): {why}")
+        else:
+            channels.append(ChannelPlan(name=name, normalization=kind))
+            meaning = {"percentile": "percentile, each image's own 0.5 to 99.5", "rgb": "rgb, divided by 255"}
+            reasons.append(f"'{name}' {meaning.get(kind, 'as it is')}: {why}")
+    return PlannedChannels(channels=tuple(channels), reason="; ".join(reasons))
+
+
+def channel_keys(channels: tuple[str, ...]) -> tuple[str, ...]:
+    """The fingerprint's key of each channel: its name, with its position where two channels share one."""
+    return tuple(
+        name if channels.count(name) == 1 else f"{name} (channel {position})" for position, name in enumerate(channels)
+    )
+
+
+def _choose(dataset: Dataset, position: int, statistics: ChannelStatistics, override: str) -> tuple[Normalization, str]:
+    for choice in ("ct", "percentile", "rgb", "none"):
+        if override == choice:
+            return choice, "set by the preset or --set"
+    name = dataset.channels[position]
+    bytes_only = statistics.minimum >= 0 and statistics.maximum <= _LARGEST_BYTE
+    if len(dataset.channels) == len(_COLOURS) and all(
+        channel.casefold() in colour for channel, colour in zip(dataset.channels, _COLOURS, strict=True)
+    ):
+        return (
+            ("rgb", "channels are red, green, blue") if bytes_only else ("percentile", f"colours {_range(statistics)}")
+        )
+    if dataset.file_ending.casefold() in _PICTURE_ENDINGS and bytes_only:
+        return "rgb", f"8-bit pictures ({_range(statistics)}) are windowed already"
+    own_word = next((word for word in words(name) if _CT_WORD.match(word)), None)
+    if own_word:
+        return "ct", f"its name contains '{own_word}'"
+    if len(dataset.channels) == 1:
+        word = next((word for word in words(dataset.modality) if _CT_WORD.match(word)), None)
+        if word:
+            return "ct", f"the dataset's modality is '{dataset.modality}'"
+    return "percentile", "not CT: intensities have no unit"
+
+
+def _range(statistics: ChannelStatistics) -> str:
+    return f"{statistics.minimum:g} to {statistics.maximum:g}"

@@ -1,0 +1,165 @@
+"""From an image to the slices a 2D network sees, and back: the one place, so that training and prediction agree.
+
+Coordinates of a slice are (x, y) = (column, row) with pixel i covering [i, i+1); voxel indices have their centres at
+whole numbers, as affines do. Pixels are rounded to float16 precision, as the preprocessed files keep them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medmoe_cli.core.base.errors import DataError
+from medmoe_cli.core.config.plan import ChannelPlan, Plan
+from medmoe_cli.core.imaging.fit import FittedImage, SliceFit, fit_slices
+from medmoe_cli.core.imaging.image import Image
+from medmoe_cli.core.imaging.normalize import HIGH_PERCENTILE, LOW_PERCENTILE, normalize
+from medmoe_cli.core.imaging.orientation import Reorientation, reorientation_of
+from medmoe_cli.core.imaging.slices import slices_first, volume_from_slices
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SlicePoints:
+    """Where points of a volume lie on its slices.
+
+    Attributes:
+        index: (N,) the slice, clipped to those there are.
+        native_xy: (N, 2) in the slice's own pixels.
+        input_xy: (N, 2) in the network's input pixels.
+    """
+
+    index: NDArray[np.int64]
+    native_xy: NDArray[np.float64]
+    input_xy: NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    """An image as a 2D network sees it, slice by slice; nothing is computed before it is asked for.
+
+    Attributes:
+        image: as it was read.
+        plan: the plan it was prepared by.
+        turn: between the file's voxel order and canonical (LPS) order.
+        fit: between a slice's own pixels and the network's square input.
+        channels: the plan's channels, per-image windows filled in.
+        slices: the image's values (channels, slices, rows, cols), a view.
+    """
+
+    image: Image
+    plan: Plan
+    turn: Reorientation
+    fit: SliceFit
+    channels: tuple[ChannelPlan, ...]
+    slices: NDArray[Any]
+
+    @property
+    def num_slices(self) -> int:
+        """Slices along the plan's slice axis."""
+        return int(self.slices.shape[1])
+
+    def slice(self, index: int) -> FittedImage:
+        """One slice as the network sees it: image (C, S, S) and valid (S, S).
+
+        Raises:
+            DataError: values that the plan leaves as they are do not fit into half precision.
+        """
+        image, valid = self.fit.fit_image(self.native_slice(index))
+        with np.errstate(over="ignore"):
+            rounded = image.astype(np.float16)
+        if not np.isfinite(rounded).all():
+            raise DataError(
+                "intensities beyond half precision",
+                where=self.image.header.path,
+                why=f"normalisation 'none' leaves values up to {np.abs(image).max():g}",
+                fix="--set plan.normalization=percentile",
+            )
+        return FittedImage(image=rounded.astype(np.float32), valid=valid)
+
+    def native_slice(self, index: int) -> NDArray[np.float32]:
+        """One slice in its own pixels (C, rows, cols), normalised: what a preview shows."""
+        return normalize(self.slices[:, index], self.channels)
+
+    def label_slices(self, label_XYZ: NDArray[Any]) -> NDArray[Any]:  # noqa: N803
+        """A label map in the file's voxel order as (slices, rows, cols), a view."""
+        return slices_first(self.turn.apply(label_XYZ), self.plan.slice_axis)
+
+    def restore(self, maps_KSS: NDArray[Any]) -> NDArray[np.float32]:  # noqa: N803
+        """Probabilities on the network's grid (K, S, S) back to a slice's own pixels (K, rows, cols)."""
+        return self.fit.restore(maps_KSS)
+
+    def to_file_grid(self, slices_NHW: NDArray[Any]) -> NDArray[Any]:  # noqa: N803
+        """Slices (..., slices, rows, cols) back to (..., X, Y, Z) in the file's voxel order, a view."""
+        return self.turn.invert(volume_from_slices(slices_NHW, self.plan.slice_axis))
+
+    def to_slices(self, voxels_N3: NDArray[Any]) -> SlicePoints:  # noqa: N803
+        """Voxel indices (x, y, z) of the file, not necessarily whole, as points on slices."""
+        axis = self.plan.slice_axis
+        canonical = self.turn.points_to_canonical(np.asarray(voxels_N3, float))
+        across, down = (other for other in range(3) if other != axis)
+        native = canonical[:, [across, down]] + 0.5
+        index = np.clip(np.floor(canonical[:, axis] + 0.5).astype(np.int64), 0, self.num_slices - 1)
+        return SlicePoints(index=index, native_xy=native, input_xy=self.fit.points_to_input(native))
+
+    def to_voxels(self, index: NDArray[Any], native_xy: NDArray[Any]) -> NDArray[np.float64]:
+        """Points (x, y) in slices' own pixels back to voxel indices (N, 3) of the file."""
+        axis = self.plan.slice_axis
+        across, down = (other for other in range(3) if other != axis)
+        canonical = np.empty((len(native_xy), 3))
+        canonical[:, axis] = index
+        canonical[:, [across, down]] = np.asarray(native_xy, float) - 0.5
+        return self.turn.points_to_source(canonical)
+
+
+def prepare(image: Image, plan: Plan) -> Prepared:
+    """Prepare an image for a 2D method.
+
+    Raises:
+        DataError: the image has another number of channels than the plan.
+    """
+    if plan.dims != 2:
+        raise ValueError("prepare is for 2D methods")
+    require_channels(image, plan)
+    turn = reorientation_of(image.geometry)
+    return Prepared(
+        image=image,
+        plan=plan,
+        turn=turn,
+        fit=fit_slices(turn.target, plan.slice_axis, plan.input_size),
+        channels=image_windows(image, plan),
+        slices=slices_first(turn.apply(image.data), plan.slice_axis),
+    )
+
+
+def require_channels(image: Image, plan: Plan) -> None:
+    """Refuse an image that has another number of channels than the plan.
+
+    Raises:
+        DataError: it has.
+    """
+    if image.num_channels != len(plan.channels):
+        names = ", ".join(channel.name for channel in plan.channels)
+        raise DataError(
+            "wrong number of channels",
+            where=image.header.path,
+            why=f"the image has {image.num_channels}, the plan {len(plan.channels)} ({names})",
+            fix="give one file per channel, in the order of dataset.json",
+        )
+
+
+def image_windows(image: Image, plan: Plan) -> tuple[ChannelPlan, ...]:
+    """The plan's channels with each per-image window computed, once for the whole image.
+
+    'percentile' becomes a fixed window: its slices can then be normalised one by one.
+    """
+    channels = []
+    for values, channel in zip(image.data, plan.channels, strict=True):
+        if channel.normalization == "percentile":
+            low, high = np.percentile(values, (LOW_PERCENTILE, HIGH_PERCENTILE))
+            channels.append(ChannelPlan(name=channel.name, normalization="ct", low=float(low), high=float(high)))
+        else:
+            channels.append(channel)
+    return tuple(channels)
