@@ -19,11 +19,13 @@ class Header:
         format: nifti, nrrd, mha, png, jpg, tiff or dicom.
         path: the file or folder it was read from.
         native: the reader's own header object (nibabel's for NIfTI), or None.
+        notes: what the reader found odd but could settle, one phrase each ('qform and sform differ ...').
     """
 
     format: str
     path: Path
     native: Any = field(default=None, repr=False, compare=False)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,3 +45,12 @@ class Image:
     def is_2d(self) -> bool:
         """True for a single slice."""
         return self.geometry.shape[2] == 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Labels:
+    """A label map (X, Y, Z), uint8, uint16 or int32, in the file's own voxel order, with its geometry and header."""
+
+    data: NDArray[Any]
+    geometry: Geometry
+    header: Header
