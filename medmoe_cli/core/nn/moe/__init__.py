@@ -1,1 +1,30 @@
-"""Routing, experts and balance losses shared by all methods."""
+"""Mixtures of experts: routing, grouped experts, balance."""
+
+from medmoe_cli.core.nn.moe.balance import balance_loss, cv_squared, entropy, importance, usage_loss
+from medmoe_cli.core.nn.moe.experts import Experts, LowRankExperts
+from medmoe_cli.core.nn.moe.routers import (
+    NoisyRouter,
+    choose_experts,
+    choose_items,
+    choose_one,
+    pass_through,
+    select_above,
+)
+from medmoe_cli.core.nn.moe.routing import Routing
+
+__all__ = [
+    "Experts",
+    "LowRankExperts",
+    "NoisyRouter",
+    "Routing",
+    "balance_loss",
+    "choose_experts",
+    "choose_items",
+    "choose_one",
+    "cv_squared",
+    "entropy",
+    "importance",
+    "pass_through",
+    "select_above",
+    "usage_loss",
+]

@@ -1,6 +1,7 @@
 """Routing: what a router decided, in one type for all methods.
 
-Shapes: N routed items (tokens, layers or samples), E experts, K chosen.
+Shapes: N routed items (tokens, layers or samples), E experts, K chosen, D width; G groups of n items where experts
+choose among the items of a group.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ class Routing:
 
     Attributes:
         gates: (N, K) weights of the chosen experts (token-choice), summing to one over K unless straight-through.
-        indices: (N, K) int64 expert of each choice.
-        logits: (N, E) router scores without noise.
-        probabilities: (N, E) softmax over all experts, differentiable.
+            Where experts choose (expert-choice): (G, E, K) weights of each expert's items, summing to one over K.
+        indices: (N, K) int64 expert of each choice. Where experts choose: (G, E, K) item of each choice, in [0, n).
+        logits: (N, E) router scores without noise; (G, n, E) where experts choose.
+        probabilities: (N, E) softmax over all experts, differentiable, noise included; (G, n, E) where experts choose.
         load: (E,) number of items each expert received.
     """
 

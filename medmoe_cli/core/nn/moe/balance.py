@@ -1,0 +1,44 @@
+"""Auxiliary losses of routers: balance over experts, balance over tokens, sharpness.
+
+Source: SegMoTE eq. 7-9. Differs: importance sums the softmax over all experts, which is differentiable with any number
+of chosen experts; summing hard gates would give the router no gradient at k = 1.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from medmoe_cli.core.nn.moe.routing import Routing
+
+
+def cv_squared(amounts_E: Tensor) -> Tensor:
+    """Squared coefficient of variation, population variance over squared mean; 0 when all amounts are equal."""
+    amounts_E = amounts_E.float()
+    return amounts_E.var(unbiased=False) / amounts_E.mean().square().clamp_min(torch.finfo(torch.float32).tiny)
+
+
+def importance(routing: Routing) -> Tensor:
+    """(E,) probability mass that all routed items (batch and tokens together) give each expert."""
+    return routing.probabilities.flatten(0, -2).sum(0)
+
+
+def balance_loss(routing: Routing) -> Tensor:
+    """CV^2(importance) + CV^2(load): 0 when every expert gets the same; only importance has a gradient."""
+    return cv_squared(importance(routing)) + cv_squared(routing.load.detach())
+
+
+def entropy(routing: Routing) -> Tensor:
+    """Mean entropy in nats of the items' distributions over all experts; 0 when every router is certain."""
+    probabilities = routing.probabilities.float()
+    logs = probabilities.clamp_min(torch.finfo(torch.float32).tiny).log()  # keeps the gradient finite at zero
+    return -(probabilities * logs).sum(-1).mean()
+
+
+def usage_loss(weights_BT: Tensor) -> Tensor:
+    """CV^2 of how often each of T tokens was used over the batch.
+
+    Args:
+        weights_BT: one row per query, for instance `choose_one`'s straight-through one-hot or a softmax.
+    """
+    return cv_squared(weights_BT.sum(0))
