@@ -11,7 +11,7 @@ from medmoe_cli.core.config.sections import Section
 
 Backbone = Literal["tiny", "sam-vit-b", "sam-vit-l", "sam-vit-h", "imisnet-b"]
 LossName = Literal["dice", "focal", "bce", "score"]
-FirstPrompt = Literal["box", "point", "text", "none"]
+FirstPrompt = Literal["box", "point", "text"]
 Prior = Literal["mask", "text", "none"]
 
 LOSS_PRESETS: Mapping[str, Mapping[LossName, float]] = {
@@ -36,7 +36,12 @@ class SegmoteConfig(Section):
     heads: int = Field(default=3, ge=1, description="tiny: attention heads of the encoder")
     patch_size: Literal[8, 16] = Field(default=16, description="tiny: side of a patch, pixels")
     decoder_width: int = Field(default=128, ge=32, description="tiny: width of prompts and mask decoder")
-    early_block: int = Field(default=2, ge=1, description="encoder block, from 1, whose output joins the mask features")
+    early_block: int | None = Field(
+        default=None,
+        ge=0,
+        description="encoder block, from 0, whose output joins the mask features; empty: the first "
+        "that attends globally (block 2 of ViT-B)",
+    )
     checkpoint_encoder: bool = Field(
         default=False, description="recompute the encoder's activations in the backward pass: less memory, more time"
     )
@@ -71,6 +76,7 @@ class SegmoteConfig(Section):
         default="learned", description="text prompts: a learned embedding per class name, or CLIP's of its text"
     )
     clip_path: str | None = Field(default=None, description="folder of a CLIP model in transformers' format")
+    clip_width: int = Field(default=512, ge=1, description="channels of CLIP's text features (ViT-B: 512)")
 
     prompt_mix: dict[FirstPrompt, float] = Field(
         default={"box": 0.4, "point": 0.3, "text": 0.3}, description="probability of each first prompt in training"
@@ -103,8 +109,8 @@ class SegmoteConfig(Section):
                 raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
             if self.decoder_width % 32:
                 raise ValueError(f"decoder_width {self.decoder_width} is not a multiple of 32")
-            if self.early_block > self.depth:
-                raise ValueError(f"early_block {self.early_block} is more than depth {self.depth}")
+            if self.early_block is not None and self.early_block >= self.depth:
+                raise ValueError(f"early_block {self.early_block} of an encoder with {self.depth} blocks, from 0")
         return self
 
     @property

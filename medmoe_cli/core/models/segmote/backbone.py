@@ -1,0 +1,88 @@
+"""The SAM that SegMoTE extends: its encoder at the config's size, and the pretrained tensors put into the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from medmoe_cli.core.base.errors import CheckpointError, ConfigError
+from medmoe_cli.core.models.segmote.config import SegmoteConfig
+from medmoe_cli.core.nn.sam2d import SamEncoder, SamSize, resize_table, sam_size
+
+BACKBONE_PARTS = ("image_encoder.", "prompt_encoder.", "mask_decoder.")
+
+
+def encoder_size(config: SegmoteConfig) -> SamSize:
+    """The size of the backbone's image encoder; tiny is sized by the config and attends globally in every block."""
+    if config.backbone != "tiny":
+        return sam_size(config.backbone)
+    return SamSize(
+        name="tiny",
+        width=config.width,
+        depth=config.depth,
+        num_heads=config.heads,
+        global_blocks=tuple(range(config.depth)),
+        patch=config.patch_size,
+        neck_width=config.decoder_width,
+    )
+
+
+def build_encoder(config: SegmoteConfig, *, image_size: int) -> SamEncoder:
+    """The image encoder at random weights.
+
+    Raises:
+        ConfigError: the input size is no multiple of the patch, or the early block does not exist.
+    """
+    size = encoder_size(config)
+    if image_size % size.patch:
+        raise ConfigError(
+            f"input size {image_size} is not a multiple of the patch {size.patch}",
+            where="plan.input_size",
+            fix=f"set plan.input_size to {image_size // size.patch * size.patch or size.patch}",
+        )
+    if config.early_block is not None and config.early_block >= size.depth:
+        raise ConfigError(
+            f"early_block {config.early_block} does not exist",
+            where="model.early_block",
+            why=f"{size.name} has blocks 0 to {size.depth - 1}",
+            fix=f"set model.early_block to {size.early_block}",
+        )
+    return SamEncoder(
+        size, image_size=image_size, early_block=config.early_block, checkpointing=config.checkpoint_encoder
+    )
+
+
+@torch.no_grad()
+def load_backbone_tensors(model: nn.Module, tensors: Mapping[str, Tensor], *, name: str) -> None:
+    """Copy a backbone's tensors into the parts that carry SAM's names; position tables are resized to the input size.
+
+    Args:
+        model: with SAM's parts under SAM's names.
+        tensors: by SAM's names; what belongs to none of the parts is left alone.
+        name: of the backbone, for the error.
+
+    Raises:
+        CheckpointError: a tensor of SAM's parts is missing or has another shape; the first ones are named.
+    """
+    own = {key: value for key, value in model.state_dict().items() if key.startswith(BACKBONE_PARTS)}
+    problems = []
+    for key, target in own.items():
+        source = tensors.get(key)
+        if source is None:
+            problems.append(f"{key} is missing")
+            continue
+        if source.shape != target.shape:
+            resized = resize_table(key, source, target.shape)
+            if resized is None:
+                problems.append(f"{key} is {tuple(source.shape)}, not {tuple(target.shape)}")
+                continue
+            source = resized
+        target.copy_(source)
+    if problems:
+        raise CheckpointError(
+            f"weights do not fit the backbone '{name}'",
+            why=f"{len(problems)} of {len(own)} tensors: " + "; ".join(problems[:3]),
+            fix=f"medmoe models show {name}",
+        )

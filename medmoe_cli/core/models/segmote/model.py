@@ -1,0 +1,267 @@
+"""SegMoTE: SAM with routed expert tokens in its mask decoder, and a learned prompt for images of one class.
+
+Paper:   SegMoTE: Token-Level Mixture of Experts for Medical Image Segmentation, CVPR 2026 (sections 3 and 4)
+Code:    InMyDreammer/SegMoTE, read as evidence for what the paper leaves open; no line is copied
+Differs: 1. gates are a softmax over the experts (eq. 5 and 7 agree only so), straight-through, so that the router
+            learns although one expert is used (tests/contracts: the gradient audit).
+         2. experts are non-linear, D to 64 to D, with a residual; the public code's are linear without one.
+         3. the token is chosen by the last layer's confidence as in the paper, but weighed straight-through, and the
+            tokens' use is balanced like the experts': else one token takes all (tests/unit/models/test_mote.py).
+         4. both layers' balance losses count, importance is summed over images and tokens as in eq. 7.
+         5. the score is predicted from the chosen expert token, not from SAM's IoU token.
+         6. `isolate_experts` keeps plain SAM's masks within reach (tests/parity/test_segmote_is_sam.py).
+         7. a self-prompted query has the tokenizer's tokens in training and in prediction alike; queries with a point
+            or a box never have them.
+Shapes:  B images, Q queries, D decoder width, h w the embedding's grid; low-resolution masks are 4h x 4w.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from segment_anything.modeling.mask_decoder import MLP
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from medmoe_cli.core.base.errors import ConfigError
+from medmoe_cli.core.config.plan import Plan
+from medmoe_cli.core.models.segmote.backbone import build_encoder, load_backbone_tensors
+from medmoe_cli.core.models.segmote.card import CARD
+from medmoe_cli.core.models.segmote.config import SegmoteConfig
+from medmoe_cli.core.models.segmote.decoder import Decoded, decode_masks
+from medmoe_cli.core.models.segmote.mote import Mote, balance_losses
+from medmoe_cli.core.models.segmote.ppt import PromptTokenizer
+from medmoe_cli.core.models.segmote.prompting import encode_prompts
+from medmoe_cli.core.models.segmote.stages import ENCODER_PARTS, training_stages
+from medmoe_cli.core.models.segmote.text import ClipText, LearnedText, clip_features
+from medmoe_cli.core.nn.sam2d import build_mask_decoder, build_prompt_encoder, normalise_pixels
+from medmoe_cli.core.nn.segmenter import Features, Output, ParameterGroup, Prompts, Segmenter, Stage
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SamMasks:
+    """Masks of SAM's own tokens: logits (Q, 4, H, W) at the input size, the single-mask one first, and IoU (Q, 4)."""
+
+    logits: Tensor
+    scores: Tensor
+
+
+class Segmote(Segmenter):
+    """SegMoTE over a SAM of any size.
+
+    Args:
+        config: the `model` section.
+        plan: the dataset's plan: input size, channels, class names, whether it has one class.
+    """
+
+    card = CARD
+
+    def __init__(self, config: SegmoteConfig, plan: Plan) -> None:
+        super().__init__()
+        self.config = config
+        self.class_names = plan.class_names
+        self.input_size = plan.input_size
+        num_experts = config.num_experts or plan.num_experts
+        if config.top_k > num_experts:
+            raise ConfigError(
+                f"top_k {config.top_k} is more than the {num_experts} experts",
+                where="model.top_k",
+                fix=f"set model.top_k to {num_experts} or less, or model.num_experts to {config.top_k} or more",
+            )
+        self.channel_mix = _channel_mix(len(plan.channels))
+        self.image_encoder = build_encoder(config, image_size=plan.input_size)
+        width, grid = self.image_encoder.neck_width, self.image_encoder.grid
+        self.prompt_encoder = build_prompt_encoder(width=width, image_size=plan.input_size, grid=grid)
+        self.mask_decoder = build_mask_decoder(width=width)
+        self.mote = Mote(
+            width=width,
+            num_layers=len(self.mask_decoder.transformer.layers),
+            num_tokens=config.num_tokens or plan.num_experts,
+            num_experts=num_experts,
+            top_k=config.top_k,
+            expert_width=config.expert_width,
+            shared_tail=config.expert_tail == "shared",
+            encoder_width=self.image_encoder.size.width if config.high_res_features else None,
+        )
+        self.score_head = MLP(width, 256, 1, 3)
+        has_ppt = plan.binary if config.ppt == "auto" else config.ppt == "on"
+        self.ppt = PromptTokenizer(width=width, num_queries=config.ppt_queries, grid=(grid, grid)) if has_ppt else None
+        self.text = _text(config, num_classes=len(plan.class_names), width=width)
+
+    @classmethod
+    def build(
+        cls,
+        config: SegmoteConfig,
+        plan: Plan,
+        *,
+        backbone: Mapping[str, Tensor] | None = None,
+        restore: bool = False,
+    ) -> Segmote:
+        """The model with its backbone's weights, and what does not train frozen.
+
+        Raises:
+            ConfigError: config and plan do not go together.
+            CheckpointError: the backbone's tensors or the CLIP folder do not fit.
+        """
+        model = cls(config, plan)
+        if backbone is not None:
+            load_backbone_tensors(model, backbone, name=config.backbone)
+            decoder = model.mask_decoder
+            model.mote.start_from_sam(decoder.mask_tokens.weight[0], decoder.output_hypernetworks_mlps[0])
+        if isinstance(model.text, ClipText) and not restore:
+            assert config.clip_path is not None
+            texts = [plan.class_prompts.get(name, name) for name in plan.class_names]
+            features = clip_features(Path(config.clip_path), texts)
+            if features.shape != model.text.features.shape:
+                raise ConfigError(
+                    f"CLIP's text features have {features.shape[1]} channels",
+                    where=config.clip_path,
+                    why=f"model.clip_width is {model.text.features.shape[1]}",
+                    fix=f"set model.clip_width to {features.shape[1]}",
+                )
+            model.text.features.copy_(features)
+        prefixes = model.stages()[0].trainable
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name.startswith(prefixes))
+        return model
+
+    def encode(self, images: Tensor) -> Features:
+        """Encode images (B, channels, H, W) in [0, 1].
+
+        The maps are 'embedding' (B, D, h, w) and 'early' (B, V, h, w), what a frozen encoder's cache holds. When the
+        encoder trains, 'detail' (B, C, 4h, 4w) takes the place of 'early': the image's part of the high-resolution
+        features, made once per image instead of once per query.
+        """
+        if self.channel_mix is not None:
+            images = self.channel_mix(images)
+        encoding = self.image_encoder(normalise_pixels(images))
+        maps = {"embedding": encoding.embedding}
+        if self.config.high_res_features:
+            if self.config.train_encoder:
+                detail = self.mote.image_features(encoding.embedding, encoding.early)
+                assert detail is not None
+                maps["detail"] = detail
+            else:
+                maps["early"] = encoding.early
+        return Features(maps=maps, input_size=(self.input_size, self.input_size))
+
+    def decode(self, features: Features, prompts: Prompts) -> Output:
+        """Answer Q queries of any mix of prompt kinds."""
+        decoded = self._decode(features, prompts)
+        aux: dict[str, Tensor] = {}
+        if self.mote.training:
+            aux = balance_losses(
+                decoded.routing,
+                decoded.token_weights,
+                expert_weight=self.config.balance_weight,
+                token_weight=self.config.token_balance_weight,
+            )
+        return Output(
+            logits=self._to_input_size(decoded.low_res_logits),
+            low_res_logits=decoded.low_res_logits,
+            scores=self.score_head(decoded.token)[:, 0].sigmoid(),
+            aux_losses=aux,
+            routing={**decoded.routing, "token": decoded.choice},
+            heat=decoded.heat,
+        )
+
+    def sam_masks(self, features: Features, prompts: Prompts) -> SamMasks:
+        """The masks of SAM's own tokens: plain SAM's (to 1e-5) when the model has `isolate_experts`."""
+        decoded = self._decode(features, prompts, return_sam_masks=True)
+        assert decoded.sam_masks is not None
+        assert decoded.sam_scores is not None
+        return SamMasks(logits=self._to_input_size(decoded.sam_masks), scores=decoded.sam_scores)
+
+    def stages(self) -> tuple[Stage, ...]:
+        """One stage; see `stages.training_stages`."""
+        return training_stages(
+            self.config,
+            has_ppt=self.ppt is not None,
+            has_text=self.text is not None,
+            learns_channels=self.channel_mix is not None,
+        )
+
+    @property
+    def mask_size(self) -> tuple[int, ...]:
+        """Grid of the low-resolution masks, four times the embedding's."""
+        return (4 * self.image_encoder.grid, 4 * self.image_encoder.grid)
+
+    def encoder_prefixes(self) -> tuple[str, ...]:
+        """What `encode` uses; with a training encoder also the image's part of the high-resolution features."""
+        detail = ("mote.high_resolution.embedding.", "mote.high_resolution.early.")
+        return ENCODER_PARTS + (detail if self.config.train_encoder else ())
+
+    def parameter_groups(self) -> tuple[ParameterGroup, ...]:
+        """Parts as in the paper's table 3: MoTE (tokens, routed layers, heads, features) and PPT apart."""
+        groups = {
+            "encoder": ENCODER_PARTS,
+            "prompt encoder": ("prompt_encoder.",),
+            "mask decoder": ("mask_decoder.",),
+            "MoTE": ("mote.",),
+            "PPT": ("ppt.",),
+            "text": ("text.",),
+            "score head": ("score_head.",),
+        }
+        counted = []
+        for group, prefixes in groups.items():
+            members = [parameter for name, parameter in self.named_parameters() if name.startswith(prefixes)]
+            if members:
+                total = sum(parameter.numel() for parameter in members)
+                trainable = sum(parameter.numel() for parameter in members if parameter.requires_grad)
+                counted.append(ParameterGroup(name=group, total=total, trainable=trainable))
+        return tuple(counted)
+
+    def _decode(self, features: Features, prompts: Prompts, *, return_sam_masks: bool = False) -> Decoded:
+        # A feature cache may hold half precision.
+        maps = {name: tensor.to(self.mote.tokens.dtype) for name, tensor in features.maps.items()}
+        embedding_QDhw = maps["embedding"]
+        detail = maps.get("detail")
+        if detail is None and "early" in maps:
+            detail = self.mote.image_features(embedding_QDhw, maps["early"])
+        encoded = encode_prompts(
+            prompts,
+            prompt_encoder=self.prompt_encoder,
+            text=self.text,
+            tokenizer=self.ppt,
+            embedding_QDhw=embedding_QDhw,
+        )
+        return decode_masks(
+            self.mask_decoder,
+            self.mote,
+            embedding_QDhw=embedding_QDhw,
+            position_1Dhw=self.prompt_encoder.get_dense_pe(),
+            prompts=encoded,
+            image_features_QChw=detail,
+            isolate=self.config.isolate_experts,
+            return_sam_masks=return_sam_masks,
+        )
+
+    def _to_input_size(self, masks_QNhw: Tensor) -> Tensor:
+        size = (self.input_size, self.input_size)
+        return F.interpolate(masks_QNhw.float(), size=size, mode="bilinear", align_corners=False)
+
+
+def _channel_mix(channels: int) -> nn.Conv2d | None:
+    """SAM takes grey or RGB; any other number of channels is mixed to three by a learned map that begins as means."""
+    if channels in (1, 3):
+        return None
+    mix = nn.Conv2d(channels, 3, kernel_size=1)
+    with torch.no_grad():
+        mix.weight.zero_()
+        for channel in range(max(channels, 3)):
+            mix.weight[channel % 3, channel % channels] = 1
+        mix.weight /= mix.weight.sum(dim=1, keepdim=True)
+        assert mix.bias is not None
+        mix.bias.zero_()
+    return mix
+
+
+def _text(config: SegmoteConfig, *, num_classes: int, width: int) -> LearnedText | ClipText | None:
+    if config.text == "learned":
+        return LearnedText(num_classes=num_classes, width=width)
+    if config.text == "clip":
+        return ClipText(num_classes=num_classes, width=width, clip_width=config.clip_width)
+    return None
