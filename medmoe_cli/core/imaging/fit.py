@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medmoe_cli.core.imaging.geometry import Geometry
-from medmoe_cli.core.imaging.separable import nearest_index, resize
+from medmoe_cli.core.imaging.separable import resize
+from medmoe_cli.core.imaging.vote import vote
 
 
 class FittedImage(NamedTuple):
@@ -133,28 +134,3 @@ def fit_slices(geometry: Geometry, slice_axis: int, input_size: int) -> SliceFit
         spacing_mm=(spacing[row_axis], spacing[col_axis]),
         input_size=input_size,
     )
-
-
-def vote(label: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """Resize a label map of any number of axes; every output value is one of the input's.
-
-    Enlarging takes the nearest pixel. Shrinking takes the class with the largest share of the output pixel's area;
-    memory is that of one class at a time.
-    """
-    if label.shape == shape:
-        return label
-    nearest = label[np.ix_(*(nearest_index(n_in, n_out) for n_in, n_out in zip(label.shape, shape, strict=True)))]
-    if all(n_out >= n_in for n_in, n_out in zip(label.shape, shape, strict=True)):
-        return nearest
-    values = np.unique(label)
-    if values.size == 1:
-        return nearest
-    best = np.full(shape, -1, np.float32)
-    out = nearest.copy()
-    for value in values:
-        share = resize(label == value, shape, "area")
-        share[nearest == value] += 1e-4  # ties
-        better = share > best
-        out[better] = value
-        best[better] = share[better]
-    return out
