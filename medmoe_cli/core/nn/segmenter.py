@@ -171,6 +171,12 @@ class Segmenter(nn.Module, ABC):
         """The training's stages, in order."""
 
     @property
+    def prompt_kinds(self) -> frozenset[PromptKind]:
+        """Kinds of prompts that this instance was built to answer; a subset of the card's."""
+        known: tuple[PromptKind, ...] = ("point", "box", "mask", "text", "none")
+        return frozenset(kind for kind in known if kind in self.card.prompts)
+
+    @property
     @abstractmethod
     def mask_size(self) -> tuple[int, ...]:
         """Height and width of the low-resolution masks the decoder takes and makes."""

@@ -43,7 +43,9 @@ def structure_statistics(
 ) -> dict[str, StructureStatistics]:
     """Statistics by class name; every class is listed, absent ones with zero voxels."""
     voxel_ml = abs(float(np.linalg.det(geometry.affine[:3, :3]))) / 1000.0
-    boxes = ndimage.find_objects(labels_XYZ.astype(np.int32), max_label=max(names.values(), default=0))
+    boxes: list[tuple[slice, ...] | None] = ndimage.find_objects(
+        labels_XYZ.astype(np.int32), max_label=max(names.values(), default=0)
+    )
     found: dict[str, StructureStatistics] = {}
     for name, value in names.items():
         box = boxes[value - 1]
