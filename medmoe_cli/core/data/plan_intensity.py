@@ -18,6 +18,11 @@ _CT_WORD = re.compile(r"^(ct|cta|cbct|hu)\d*$")
 _PICTURE_ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".bmp"})
 _COLOURS = (frozenset({"r", "red"}), frozenset({"g", "green"}), frozenset({"b", "blue"}))
 _LARGEST_BYTE = 255
+_MEANING = {
+    "percentile": "percentile, each image's own 0.5 to 99.5",
+    "rgb": "rgb, divided by 255",
+    "none": "none, as it is",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,7 +39,8 @@ def plan_channels(dataset: Dataset, fingerprint: Fingerprint, override: str = "a
     Raises:
         DataError: a CT window is wanted but the foreground has one single intensity.
     """
-    channels, reasons = [], []
+    channels: list[ChannelPlan] = []
+    reasons: dict[str, list[str]] = {}
     for position, key in enumerate(channel_keys(dataset.channels)):
         name, statistics = dataset.channels[position], fingerprint.foreground[key]
         kind, why = _choose(dataset, position, statistics, override)
@@ -48,12 +54,15 @@ def plan_channels(dataset: Dataset, fingerprint: Fingerprint, override: str = "a
                     fix="--set plan.normalization=percentile",
                 )
             channels.append(ChannelPlan(name=name, normalization="ct", low=low, high=high))
-            reasons.append(f"'{name}' ct, {low:g} to {high:g} (0.5 and 99.5 percentiles of the foreground): {why}")
+            meaning = f"ct, {low:g} to {high:g} (0.5 and 99.5 percentiles of the foreground)"
         else:
             channels.append(ChannelPlan(name=name, normalization=kind))
-            meaning = {"percentile": "percentile, each image's own 0.5 to 99.5", "rgb": "rgb, divided by 255"}
-            reasons.append(f"'{name}' {meaning.get(kind, 'as it is')}: {why}")
-    return PlannedChannels(channels=tuple(channels), reason="; ".join(reasons))
+            meaning = _MEANING[kind]
+        reasons.setdefault(f"{meaning}: {why}", []).append(f"'{name}'")
+    return PlannedChannels(
+        channels=tuple(channels),
+        reason="; ".join(f"{', '.join(names)} {text}" for text, names in reasons.items()),
+    )
 
 
 def channel_keys(channels: tuple[str, ...]) -> tuple[str, ...]:
@@ -72,9 +81,9 @@ def _choose(dataset: Dataset, position: int, statistics: ChannelStatistics, over
     if len(dataset.channels) == len(_COLOURS) and all(
         channel.casefold() in colour for channel, colour in zip(dataset.channels, _COLOURS, strict=True)
     ):
-        return (
-            ("rgb", "channels are red, green, blue") if bytes_only else ("percentile", f"colours {_range(statistics)}")
-        )
+        if bytes_only:
+            return "rgb", "the channels are red, green and blue"
+        return "percentile", f"colours of more than 8 bits ({_range(statistics)})"
     if dataset.file_ending.casefold() in _PICTURE_ENDINGS and bytes_only:
         return "rgb", f"8-bit pictures ({_range(statistics)}) are windowed already"
     own_word = next((word for word in words(name) if _CT_WORD.match(word)), None)

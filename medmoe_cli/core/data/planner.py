@@ -13,14 +13,15 @@ from medmoe_cli.core.config.card import Card
 from medmoe_cli.core.config.fingerprint import Fingerprint
 from medmoe_cli.core.config.plan import ChannelPlan, Plan
 from medmoe_cli.core.config.sections import PlanConfig
+from medmoe_cli.core.data.class_words import class_words
 from medmoe_cli.core.data.dataset import Dataset
-from medmoe_cli.core.data.laterality import AXIS_NAMES, sided_names, words
+from medmoe_cli.core.data.laterality import AXIS_NAMES, sided_names
 from medmoe_cli.core.data.plan_intensity import plan_channels
 from medmoe_cli.core.data.plan_spacing import target_spacing
 
 GIB = 1 << 30
 SIZE_STEP = 32
-MAX_INPUT_SIZE = 1024
+MIN_INPUT_SIZE, MAX_INPUT_SIZE = 64, 1024
 VOLUME_INPUT_SIZE = 128
 DEFAULT_EXPERTS = 4
 MAX_EXPERTS = 16
@@ -144,12 +145,12 @@ def _input_size(draft: _Draft, slice_axis: int) -> int:
     finest = min(spacing[axis] for axis in shown)
     pixels = max(shape[axis] * spacing[axis] for axis in shown) / finest
     rounded = SIZE_STEP * max(1, math.ceil(round(pixels, 6) / SIZE_STEP))
-    size = min(MAX_INPUT_SIZE, rounded)
-    capped = f", capped at {MAX_INPUT_SIZE}" if size < rounded else ""
+    size = max(MIN_INPUT_SIZE, min(MAX_INPUT_SIZE, rounded))
+    limit = "" if size == rounded else f", at {'most' if size < rounded else 'least'} {size}"
     across, down = shown
     draft.reasons["input_size"] = (
         f"{size}: the median slice is {shape[across]:g}x{shape[down]:g} pixels, {pixels:.4g} of the finer spacing "
-        f"along its longer side; rounded up to a multiple of {SIZE_STEP}{capped}"
+        f"along its longer side; rounded up to a multiple of {SIZE_STEP}{limit}"
     )
     return size
 
@@ -173,7 +174,7 @@ def _class_prompts(draft: _Draft, labels: Mapping[str, int]) -> dict[str, str]:
         if own
         else "the classes' names in words"
     )
-    return {name: given[name] if name in own else " ".join(words(name)) or name for name in labels}
+    return {name: given[name] if name in own else class_words(name) for name in labels}
 
 
 def _binary(draft: _Draft) -> bool:
@@ -197,7 +198,8 @@ def _mirror_axes(draft: _Draft, slice_axis: int, channels: tuple[ChannelPlan, ..
             phrases.append("vertical off: scans have an up and a down")
         else:
             chosen.append(direction)
-            phrases.append(f"{direction} on: no class tells {AXIS_NAMES[axis]}" + (", colour images" * coloured))
+            why = f"no class tells {AXIS_NAMES[axis]}" if direction == "horizontal" else "colour pictures have no up"
+            phrases.append(f"{direction} on: {why}")
     draft.reasons["mirror_axes"] = "; ".join(phrases)
     return tuple(chosen)
 

@@ -7,6 +7,7 @@ whole numbers, as affines do. Pixels are rounded to float16 precision, as the pr
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,14 +27,14 @@ class SlicePoints:
     """Where points of a volume lie on its slices.
 
     Attributes:
-        index: (N,) the slice, clipped to those there are.
-        native_xy: (N, 2) in the slice's own pixels.
-        input_xy: (N, 2) in the network's input pixels.
+        index_N: the slice, clipped to those there are.
+        native_N2: (x, y) in the slice's own pixels.
+        input_N2: (x, y) in the network's input pixels.
     """
 
-    index: NDArray[np.int64]
-    native_xy: NDArray[np.float64]
-    input_xy: NDArray[np.float64]
+    index_N: NDArray[np.int64]
+    native_N2: NDArray[np.float64]
+    input_N2: NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,7 +47,7 @@ class Prepared:
         turn: between the file's voxel order and canonical (LPS) order.
         fit: between a slice's own pixels and the network's square input.
         channels: the plan's channels, per-image windows filled in.
-        slices: the image's values (channels, slices, rows, cols), a view.
+        slices_CNHW: the image's values (channels, slices, rows, cols), a view.
     """
 
     image: Image
@@ -54,12 +55,12 @@ class Prepared:
     turn: Reorientation
     fit: SliceFit
     channels: tuple[ChannelPlan, ...]
-    slices: NDArray[Any]
+    slices_CNHW: NDArray[Any]
 
     @property
     def num_slices(self) -> int:
         """Slices along the plan's slice axis."""
-        return int(self.slices.shape[1])
+        return int(self.slices_CNHW.shape[1])
 
     def slice(self, index: int) -> FittedImage:
         """One slice as the network sees it: image (C, S, S) and valid (S, S).
@@ -68,49 +69,40 @@ class Prepared:
             DataError: values that the plan leaves as they are do not fit into half precision.
         """
         image, valid = self.fit.fit_image(self.native_slice(index))
-        with np.errstate(over="ignore"):
-            rounded = image.astype(np.float16)
-        if not np.isfinite(rounded).all():
-            raise DataError(
-                "intensities beyond half precision",
-                where=self.image.header.path,
-                why=f"normalisation 'none' leaves values up to {np.abs(image).max():g}",
-                fix="--set plan.normalization=percentile",
-            )
-        return FittedImage(image=rounded.astype(np.float32), valid=valid)
+        return FittedImage(image=round_to_half(image, self.image.header.path), valid=valid)
 
     def native_slice(self, index: int) -> NDArray[np.float32]:
         """One slice in its own pixels (C, rows, cols), normalised: what a preview shows."""
-        return normalize(self.slices[:, index], self.channels)
+        return normalize(self.slices_CNHW[:, index], self.channels)
 
-    def label_slices(self, label_XYZ: NDArray[Any]) -> NDArray[Any]:  # noqa: N803
+    def label_slices(self, label_XYZ: NDArray[Any]) -> NDArray[Any]:
         """A label map in the file's voxel order as (slices, rows, cols), a view."""
         return slices_first(self.turn.apply(label_XYZ), self.plan.slice_axis)
 
-    def restore(self, maps_KSS: NDArray[Any]) -> NDArray[np.float32]:  # noqa: N803
+    def restore(self, maps_KSS: NDArray[Any]) -> NDArray[np.float32]:
         """Probabilities on the network's grid (K, S, S) back to a slice's own pixels (K, rows, cols)."""
         return self.fit.restore(maps_KSS)
 
-    def to_file_grid(self, slices_NHW: NDArray[Any]) -> NDArray[Any]:  # noqa: N803
+    def to_file_grid(self, slices_NHW: NDArray[Any]) -> NDArray[Any]:
         """Slices (..., slices, rows, cols) back to (..., X, Y, Z) in the file's voxel order, a view."""
         return self.turn.invert(volume_from_slices(slices_NHW, self.plan.slice_axis))
 
-    def to_slices(self, voxels_N3: NDArray[Any]) -> SlicePoints:  # noqa: N803
+    def to_slices(self, voxels_N3: NDArray[Any]) -> SlicePoints:
         """Voxel indices (x, y, z) of the file, not necessarily whole, as points on slices."""
         axis = self.plan.slice_axis
         canonical = self.turn.points_to_canonical(np.asarray(voxels_N3, float))
         across, down = (other for other in range(3) if other != axis)
         native = canonical[:, [across, down]] + 0.5
         index = np.clip(np.floor(canonical[:, axis] + 0.5).astype(np.int64), 0, self.num_slices - 1)
-        return SlicePoints(index=index, native_xy=native, input_xy=self.fit.points_to_input(native))
+        return SlicePoints(index_N=index, native_N2=native, input_N2=self.fit.points_to_input(native))
 
-    def to_voxels(self, index: NDArray[Any], native_xy: NDArray[Any]) -> NDArray[np.float64]:
+    def to_voxels(self, index_N: NDArray[Any], native_N2: NDArray[Any]) -> NDArray[np.float64]:
         """Points (x, y) in slices' own pixels back to voxel indices (N, 3) of the file."""
         axis = self.plan.slice_axis
         across, down = (other for other in range(3) if other != axis)
-        canonical = np.empty((len(native_xy), 3))
-        canonical[:, axis] = index
-        canonical[:, [across, down]] = np.asarray(native_xy, float) - 0.5
+        canonical = np.empty((len(native_N2), 3))
+        canonical[:, axis] = index_N
+        canonical[:, [across, down]] = np.asarray(native_N2, float) - 0.5
         return self.turn.points_to_source(canonical)
 
 
@@ -130,8 +122,26 @@ def prepare(image: Image, plan: Plan) -> Prepared:
         turn=turn,
         fit=fit_slices(turn.target, plan.slice_axis, plan.input_size),
         channels=image_windows(image, plan),
-        slices=slices_first(turn.apply(image.data), plan.slice_axis),
+        slices_CNHW=slices_first(turn.apply(image.data), plan.slice_axis),
     )
+
+
+def round_to_half(image: NDArray[np.float32], path: Path) -> NDArray[np.float32]:
+    """Round to the precision of preprocessed files; still float32.
+
+    Raises:
+        DataError: values that the plan leaves as they are do not fit.
+    """
+    with np.errstate(over="ignore"):
+        rounded = image.astype(np.float16)
+    if not np.isfinite(rounded).all():
+        raise DataError(
+            "intensities beyond half precision",
+            where=path,
+            why=f"normalisation 'none' leaves values up to {np.abs(image).max():g}",
+            fix="--set plan.normalization=percentile",
+        )
+    return rounded.astype(np.float32)
 
 
 def require_channels(image: Image, plan: Plan) -> None:

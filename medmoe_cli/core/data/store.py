@@ -1,0 +1,196 @@
+"""Preprocessed cases on disk: one blosc2 file per case with a JSON record beside it.
+
+A file is one uint16 array (samples, channels + 1, ...): the image's float16 bit patterns, then the label. Its chunks
+are samples, so reading one slice decompresses one slice. The record, written last, is the commit mark: it names the
+inputs the case was made from, the file's sha256, and each sample's CRC, which is checked whenever a sample is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import blosc2
+import numpy as np
+from numpy.typing import NDArray
+
+from medmoe_cli.core.base import atomic, jsonio
+from medmoe_cli.core.base.errors import DataError
+from medmoe_cli.core.base.hashing import file_sha256
+from medmoe_cli.core.config.sections import Section
+from medmoe_cli.core.data.stored import read_stored
+
+FORMAT_VERSION = 1
+
+# Volumes are cut into chunks of this many voxels per axis, so that a window can be read without the rest.
+_VOLUME_CHUNK = 64
+_COMPRESSION = {"codec": blosc2.Codec.ZSTD, "clevel": 5, "nthreads": 1}
+_SINGLE_THREAD = {"nthreads": 1}
+
+
+class CaseRecord(Section):
+    """What is known of a preprocessed case without opening it.
+
+    Attributes:
+        case: its id.
+        key: hash of the plan's preprocessing section and of the case's input bytes.
+        sha256: of the file.
+        shape: of the image (samples, channels, H, W) or (1, channels, D, H, W).
+        valid_shape: the part of H, W (D, H, W) that is not padding; padding is at the end of each axis.
+        spacing_mm: of the stored pixels, in the order of the image's spatial axes.
+        crc32: of each sample's bytes.
+        voxels_per_label: of each sample, on the stored grid, background excluded.
+    """
+
+    format_version: int = FORMAT_VERSION
+    case: str
+    key: str
+    sha256: str
+    shape: tuple[int, ...]
+    valid_shape: tuple[int, ...]
+    spacing_mm: tuple[float, ...]
+    crc32: tuple[int, ...]
+    voxels_per_label: tuple[dict[int, int], ...]
+
+    @property
+    def num_samples(self) -> int:
+        """Slices, or 1 for a volume."""
+        return self.shape[0]
+
+
+class Stored(NamedTuple):
+    """One stored sample: image (C, ...) float32, label (...) uint16, valid (...)."""
+
+    image: NDArray[np.float32]
+    label: NDArray[np.uint16]
+    valid: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Store:
+    """A folder of preprocessed cases."""
+
+    folder: Path
+
+    def file(self, case: str) -> Path:
+        """A case's array."""
+        return self.folder / f"{case}.b2nd"
+
+    def record_file(self, case: str) -> Path:
+        """A case's record."""
+        return self.folder / f"{case}.json"
+
+    def record(self, case: str) -> CaseRecord | None:
+        """A case's record; None when there is none, or none of this version."""
+        found = read_stored(self.record_file(case), CaseRecord)
+        return found if found is not None and found.format_version == FORMAT_VERSION else None
+
+    def finished(self, case: str, key: str) -> CaseRecord | None:
+        """The record of a case that was made from these very inputs and is undamaged, byte for byte; else None."""
+        found = self.record(case)
+        if found is None or found.key != key or not self.file(case).is_file():
+            return None
+        return found if file_sha256(self.file(case)) == found.sha256 else None
+
+    def write(self, case: Writing) -> CaseRecord:
+        """Write a case, its record last.
+
+        Raises:
+            ResourceError: the disk is full or not writable; what was there before is untouched.
+        """
+        data = bytes(case.array.to_cframe())
+        record = CaseRecord(
+            case=case.case,
+            key=case.key,
+            sha256=hashlib.sha256(data).hexdigest(),
+            shape=case.shape,
+            valid_shape=case.valid_shape,
+            spacing_mm=case.spacing_mm,
+            crc32=tuple(case.crc32),
+            voxels_per_label=tuple(case.voxels_per_label),
+        )
+        self.record_file(case.case).unlink(missing_ok=True)
+        atomic.write_bytes(self.file(case.case), data)
+        jsonio.write(self.record_file(case.case), record)
+        return record
+
+    def read(self, record: CaseRecord, index: int) -> Stored:
+        """Read one sample.
+
+        Raises:
+            DataError: the file is absent or damaged.
+        """
+        path = self.file(record.case)
+        try:
+            array = blosc2.open(str(path), mode="r", dparams=_SINGLE_THREAD)
+            bits = np.asarray(array[index])
+        except (RuntimeError, FileNotFoundError, ValueError, IndexError) as error:
+            raise _damaged(path, "it cannot be read") from error
+        if bits.shape != (record.shape[1] + 1, *record.shape[2:]) or zlib.crc32(bits.data) != record.crc32[index]:
+            raise _damaged(path, f"sample {index} is not what was written")
+        valid = np.zeros(record.shape[2:], bool)
+        valid[tuple(slice(size) for size in record.valid_shape)] = True
+        return Stored(image=bits[:-1].view(np.float16).astype(np.float32), label=bits[-1], valid=valid)
+
+
+class Writing:
+    """A case being made, sample by sample, compressed in memory; `Store.write` puts it on disk.
+
+    Args:
+        case, key: as in the record.
+        shape: of the image (samples, channels, H, W) or (1, channels, D, H, W).
+        valid_shape, spacing_mm: as in the record.
+    """
+
+    def __init__(
+        self,
+        *,
+        case: str,
+        key: str,
+        shape: tuple[int, ...],
+        valid_shape: tuple[int, ...],
+        spacing_mm: tuple[float, ...],
+    ) -> None:
+        self.case, self.key, self.shape = case, key, shape
+        self.valid_shape, self.spacing_mm = valid_shape, spacing_mm
+        self.crc32: list[int] = []
+        self.voxels_per_label: list[Mapping[int, int]] = []
+        num_samples, num_channels, *grid = shape
+        chunk = tuple(grid) if len(grid) == 2 else tuple(min(size, _VOLUME_CHUNK) for size in grid)
+        layers = num_channels + 1
+        self.array: Any = blosc2.empty(
+            (num_samples, layers, *grid),
+            dtype=np.uint16,
+            chunks=(1, layers if len(grid) == 2 else 1, *chunk),
+            blocks=(1, 1, *chunk),
+            cparams=_COMPRESSION,
+            dparams=_SINGLE_THREAD,
+        )
+
+    def add(self, image: NDArray[np.float32], label: NDArray[Any]) -> None:
+        """Append the next sample: image (C, ...) and label (...)."""
+        bits = np.empty((self.shape[1] + 1, *self.shape[2:]), np.uint16)
+        bits[:-1] = image.astype(np.float16).view(np.uint16)
+        bits[-1] = label
+        self.array[len(self.crc32)] = bits
+        self.crc32.append(zlib.crc32(bits.data))
+        counts = np.bincount(bits[-1].ravel())
+        self.voxels_per_label.append({int(value): int(counts[value]) for value in np.flatnonzero(counts) if value})
+
+
+def _damaged(path: Path, why: str) -> DataError:
+    return DataError(
+        "preprocessed case is damaged",
+        where=path,
+        why=why,
+        fix="run medmoe preprocess again: it finds and redoes damaged cases",
+    )
+
+
+def total_bytes(store: Store, cases: Sequence[str]) -> int:
+    """Bytes on disk of the cases' files."""
+    return sum(store.file(case).stat().st_size for case in cases if store.file(case).is_file())

@@ -1,0 +1,74 @@
+"""From an image to the volume a 3D network sees, (C, D, H, W) = canonical z, y, x at the plan's spacing, and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medmoe_cli.core.config.plan import Plan
+from medmoe_cli.core.data.prepare import image_windows, require_channels, round_to_half
+from medmoe_cli.core.imaging.geometry import Geometry
+from medmoe_cli.core.imaging.image import Image
+from medmoe_cli.core.imaging.normalize import normalize
+from medmoe_cli.core.imaging.orientation import Reorientation, reorientation_of
+from medmoe_cli.core.imaging.resample import resize_image, resize_labels, resized_geometry, shape_at
+
+Triple = tuple[int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PreparedVolume:
+    """An image on the plan's spacing.
+
+    Attributes:
+        image: normalised (C, D, H, W).
+        turn: between the file's voxel order and canonical (LPS) order.
+        shape: the canonical grid's voxels x, y, z after resampling.
+    """
+
+    image: NDArray[np.float32]
+    turn: Reorientation
+    shape: Triple
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Voxel size z, y, x: the plan's up to rounding to whole voxels."""
+        x, y, z = resized_geometry(self.turn.target, self.shape).spacing_mm
+        return z, y, x
+
+    def fit_label(self, label_XYZ: NDArray[Any]) -> NDArray[Any]:
+        """A label map in the file's voxel order as (D, H, W); no new values."""
+        return resize_labels(self.turn.apply(label_XYZ), self.turn.target, self.shape).transpose(2, 1, 0)
+
+    def restore(self, maps_KDHW: NDArray[Any]) -> NDArray[np.float32]:
+        """Probabilities (K, D, H, W) back to (K, X, Y, Z) in the file's voxel order, linear."""
+        target = self.turn.target
+        grid = resized_geometry(target, self.shape)
+        back = resize_image(maps_KDHW.transpose(0, 3, 2, 1), grid, target.shape, kernel="linear")
+        return np.asarray(self.turn.invert(back), np.float32)
+
+
+def prepare_volume(image: Image, plan: Plan) -> PreparedVolume:
+    """Prepare an image for a 3D method: normalised in its own voxels, then resampled (cubic).
+
+    Raises:
+        DataError: another number of channels than the plan, or values beyond half precision.
+    """
+    if plan.spacing_mm is None:
+        raise ValueError("prepare_volume is for 3D methods")
+    require_channels(image, plan)
+    turn = reorientation_of(image.geometry)
+    shape = shape_at(turn.target, plan.spacing_mm)
+    values = normalize(turn.apply(image.data), image_windows(image, plan))
+    resized = resize_image(values, turn.target, shape)
+    return PreparedVolume(image=round_to_half(resized.transpose(0, 3, 2, 1), image.header.path), turn=turn, shape=shape)
+
+
+def volume_shape(
+    shape: Triple, spacing_mm: tuple[float, float, float], target_mm: tuple[float, float, float]
+) -> Triple:
+    """Voxels x, y, z of a canonical grid after resampling."""
+    return shape_at(Geometry.plain(shape, spacing_mm), target_mm)
