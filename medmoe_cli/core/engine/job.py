@@ -1,0 +1,130 @@
+"""What a training is given and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from medmoe_cli.core.base.errors import CheckpointError
+from medmoe_cli.core.config.sections import TrainConfig
+from medmoe_cli.core.engine.state import differences
+from medmoe_cli.core.engine.validate import Validation
+from medmoe_cli.core.imaging.sample import SampleSource
+from medmoe_cli.core.nn.segmenter import Segmenter, Stage
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """A training, as the engine sees it: a network, samples, values; no method's name.
+
+    Attributes:
+        segmenter: the network.
+        train: training samples; with a seed they are augmented.
+        validation: validation samples, or None.
+        config: the training section.
+        batch_size: images per step and device.
+        values: label values in class order.
+        class_names: their names.
+        folder: of this fold: log.jsonl and checkpoints/ go there.
+        identity: 'key' to value of all that must be equal for a resume.
+        preprocessing_key: how the samples were made; part of the feature cache's key.
+        features: folder of the dataset's feature caches; None turns caching off.
+        resume_command: what to type to go on after an interruption.
+        after_epoch: called when an epoch's log line is written (redraws progress.png).
+    """
+
+    segmenter: Segmenter
+    train: SampleSource
+    validation: SampleSource | None
+    config: TrainConfig
+    batch_size: int
+    values: tuple[int, ...]
+    class_names: tuple[str, ...]
+    folder: Path
+    identity: Mapping[str, str]
+    preprocessing_key: str
+    features: Path | None
+    resume_command: str
+    after_epoch: Callable[[], None]
+
+    @property
+    def binary(self) -> bool:
+        """True when there is one class."""
+        return len(self.values) == 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trained:
+    """What a training ended with.
+
+    Attributes:
+        steps: updates made in all.
+        epochs: epochs closed.
+        seconds: training time over all sessions.
+        checkpoint: the best checkpoint by validation, else the last.
+        last: the last checkpoint.
+        best_dice: its mean validation Dice; None without validation.
+        validation: the last validation; None when nothing was left to train.
+    """
+
+    steps: int
+    epochs: int
+    seconds: float
+    checkpoint: Path
+    last: Path
+    best_dice: float | None
+    validation: Validation | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Span:
+    """A stage and its steps: start <= step < end."""
+
+    stage: Stage
+    start: int
+    end: int
+
+
+def spans(stages: tuple[Stage, ...], total_steps: int) -> list[Span]:
+    """Divide the steps among the stages by their shares; each gets at least one when there are enough."""
+    whole = sum(stage.share for stage in stages)
+    found: list[Span] = []
+    start, shared = 0, 0.0
+    for place, stage in enumerate(stages):
+        shared += stage.share
+        left = len(stages) - place - 1
+        end = total_steps if not left else min(max(round(total_steps * shared / whole), start + 1), total_steps)
+        found.append(Span(stage=stage, start=start, end=end))
+        start = end
+    return found
+
+
+# What may change between the sessions of one run: it moves work about, not results.
+FREE_KEYS = frozenset({"train.workers", "train.checkpoint_minutes", "train.keep_checkpoints"})
+
+
+def check_identity(saved: Mapping[str, str], now: Mapping[str, str], *, may_prolong: bool, where: Path) -> None:
+    """Refuse to go on with something else than what was begun.
+
+    Args:
+        saved: from the checkpoint.
+        now: of the run that wants to resume.
+        may_prolong: the number of epochs or steps may differ too (its learning rates do not depend on it).
+        where: the checkpoint.
+
+    Raises:
+        CheckpointError: listing every key that differs, with both values.
+    """
+    free = FREE_KEYS | ({"train.epochs", "train.steps"} if may_prolong else frozenset())
+    changed = differences(
+        {key: value for key, value in saved.items() if key not in free},
+        {key: value for key, value in now.items() if key not in free},
+    )
+    if changed:
+        raise CheckpointError(
+            "cannot resume with other settings or data",
+            where=where,
+            why="; ".join(changed),
+            fix="give the same settings, or train a new run with --name NAME",
+        )

@@ -1,0 +1,194 @@
+"""Loading: draws to batches, in this process or in workers, with the same result.
+
+Everything random in a draw comes from hash(run seed, epoch, sample, repeat), so neither the number of workers nor an
+interruption changes what is loaded.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from medmoe_cli.core.base.errors import MedMoEError, ResourceError
+from medmoe_cli.core.base.seeds import derive_seed, generator
+from medmoe_cli.core.engine import signals
+from medmoe_cli.core.engine.batch import Batch, Item, Query, join
+from medmoe_cli.core.engine.feature_cache import FeatureCache
+from medmoe_cli.core.engine.order import Draw
+from medmoe_cli.core.engine.prompting import PromptChooser
+from medmoe_cli.core.imaging.sample import Sample, SampleSource
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Loading:
+    """How samples become queries.
+
+    Attributes:
+        source: where they come from.
+        values: label values in class order; position i is class i.
+        seed: the run's.
+        max_queries: masks asked for per image; None: every class present.
+        choosers: of first prompts: one in training, one per prompt kind in validation, none for the automatic task.
+        cache: features of a frozen encoder instead of images.
+        augment: off for validation and cached features.
+    """
+
+    source: SampleSource
+    values: tuple[int, ...]
+    seed: int
+    max_queries: int | None
+    choosers: tuple[PromptChooser, ...]
+    cache: FeatureCache | None
+    augment: bool
+
+
+class DrawDataset(Dataset[Item | MedMoEError]):
+    """Makes an item of a draw. A user's error is returned, not raised: torch would wrap it into a traceback."""
+
+    def __init__(self, loading: Loading) -> None:
+        self.loading = loading
+
+    def __getitem__(self, draw: Draw) -> Item | MedMoEError:
+        """Load one draw."""
+        try:
+            return self._item(draw)
+        except MedMoEError as error:
+            return error
+
+    def _item(self, draw: Draw) -> Item:
+        what = self.loading
+        key = what.source.key(draw.index)
+        base = derive_seed(what.seed, draw.epoch, key, draw.repeat)
+        sample = what.source.load(draw.index, seed=derive_seed(base, "augment") if what.augment else None)
+        label = _class_positions(sample, what.values)
+        present = _present(label, sample.valid)
+        if what.augment and not present and what.source.classes(draw.index):
+            # The augmentation moved everything out of sight: take the image as it is.
+            sample = what.source.load(draw.index, seed=None)
+            label = _class_positions(sample, what.values)
+            present = _present(label, sample.valid)
+        return Item(
+            key=key,
+            image=None if what.cache is not None else np.ascontiguousarray(sample.image, dtype=np.float32),
+            maps=None if what.cache is None else what.cache.read(key),
+            label=label,
+            valid=sample.valid,
+            queries=self._queries(label, sample.valid, present, base),
+            finite=bool(np.isfinite(sample.image).all()),
+        )
+
+    def _queries(
+        self, label: NDArray[np.int64], valid: NDArray[np.bool_], present: Sequence[int], base: int
+    ) -> tuple[Query, ...]:
+        what = self.loading
+        if not what.choosers or not present:
+            return ()
+        chosen = list(present)
+        if what.max_queries is not None and len(chosen) > what.max_queries:
+            chosen = sorted(generator(base, "classes").choice(chosen, what.max_queries, replace=False).tolist())
+        queries = []
+        for position in chosen:
+            mask = (label == position + 1) & valid
+            prompts = tuple(
+                chooser.first(mask, class_index=position, rng=generator(base, "prompt", position))
+                for chooser in what.choosers
+            )
+            queries.append(
+                Query(
+                    value=what.values[position], mask=mask, prompts=prompts, seed=derive_seed(base, "clicks", position)
+                )
+            )
+        return tuple(queries)
+
+
+def _collate(items: list[Item | MedMoEError]) -> Batch | MedMoEError:
+    for item in items:
+        if isinstance(item, MedMoEError):
+            return item
+    return join([item for item in items if isinstance(item, Item)])
+
+
+def _start_worker(worker: int) -> None:
+    signals.default_in_worker()
+    torch.set_num_threads(1)
+
+
+class Loader:
+    """Iterates over batches and keeps the time spent waiting for them. Use it inside `dead_worker_explained`."""
+
+    def __init__(self, loading: Loading, draws: Iterable[list[Draw]], *, workers: int) -> None:
+        self.waited_s = 0.0
+        self._loader: DataLoader[Item | MedMoEError] = DataLoader(
+            DrawDataset(loading),
+            batch_sampler=_Draws(draws),
+            num_workers=workers,
+            collate_fn=_collate,
+            worker_init_fn=_start_worker if workers else None,
+        )
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield the batches in order.
+
+        Raises:
+            MedMoEError: what a sample's loading raised.
+        """
+        batches = iter(self._loader)
+        while True:
+            started = time.monotonic()
+            batch = next(batches, None)
+            self.waited_s += time.monotonic() - started
+            if batch is None:
+                return
+            if isinstance(batch, MedMoEError):
+                raise batch
+            yield batch
+
+
+@contextmanager
+def dead_worker_explained(workers: int) -> Iterator[None]:
+    """Torch reports a dead worker as a RuntimeError anywhere in the main thread; say what happened and what to do.
+
+    Raises:
+        ResourceError: a worker died.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise ResourceError(
+            "a loader worker died",
+            why=f"{' '.join(str(error).split())[:200]} (killed: often out of memory)",
+            fix=f"lower the workers, for instance --set train.workers={max(0, workers - 1)}, and --resume",
+        ) from error
+
+
+class _Draws(Sampler[list[Draw]]):
+    """Batches of draws in the shape torch asks for."""
+
+    def __init__(self, draws: Iterable[list[Draw]]) -> None:
+        self._draws = draws
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        return iter(self._draws)
+
+
+def _class_positions(sample: Sample, values: Sequence[int]) -> NDArray[np.int64]:
+    """Labels as class positions from 1; values that are no class become background."""
+    positions = np.zeros(sample.valid.shape, np.int64)
+    if sample.label is not None:
+        for position, value in enumerate(values):
+            positions[sample.label == value] = position + 1
+    return positions
+
+
+def _present(label: NDArray[np.int64], valid: NDArray[np.bool_]) -> list[int]:
+    """Positions (from 0) of the classes that can be seen."""
+    return [int(position) - 1 for position in np.unique(label[valid]) if position > 0]

@@ -1,0 +1,151 @@
+"""Segmentation losses on valid pixels, one value per query, joined by the weights of a stage.
+
+Shapes: Q queries, C channels, S any spatial axes. Targets are bool (Q, 1, *S) for the prompted task and integer
+(Q, *S) for the automatic one; `valid` is bool (Q, *S), False on padding, which counts nowhere.
+All losses are computed in float32 whatever the network's precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from medmoe_cli.core.base.errors import ConfigError
+from medmoe_cli.core.base.suggest import did_you_mean
+from medmoe_cli.core.nn.segmenter import Output
+
+LOSS_NAMES = ("dice", "focal", "bce", "cross_entropy", "score")
+_SMOOTH = 1.0  # one pixel in numerator and denominator: an empty mask answered by an empty mask costs nothing
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Target:
+    """What the queries should have answered.
+
+    Attributes:
+        masks: bool (Q, 1, *S) for binary answers, or int64 (Q, *S) label map for answers of several channels.
+        valid: bool (Q, *S).
+    """
+
+    masks: Tensor
+    valid: Tensor
+
+
+def dice_loss(logits: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
+    """Soft Dice of binary answers, (Q,): 1 - 2 sum(p y) / (sum p + sum y) (SegMoTE eq. 10), plus one pixel each.
+
+    Args:
+        logits: (Q, 1, *S).
+        masks: bool (Q, 1, *S).
+        valid: bool (Q, *S).
+    """
+    probabilities = logits.float().sigmoid() * valid.unsqueeze(1)
+    truth = masks.float() * valid.unsqueeze(1)
+    overlap = (probabilities * truth).flatten(1).sum(1)
+    total = probabilities.flatten(1).sum(1) + truth.flatten(1).sum(1)
+    return 1 - (2 * overlap + _SMOOTH) / (total + _SMOOTH)
+
+
+def multi_class_dice_loss(logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
+    """Soft Dice over softmax channels, background included, (Q,): the mean over the C channels.
+
+    Args:
+        logits: (Q, C, *S).
+        labels: int64 (Q, *S) in [0, C).
+        valid: bool (Q, *S).
+    """
+    probabilities = logits.float().softmax(dim=1) * valid.unsqueeze(1)
+    truth = F.one_hot(labels, logits.shape[1]).movedim(-1, 1).float() * valid.unsqueeze(1)
+    overlap = (probabilities * truth).flatten(2).sum(2)
+    total = probabilities.flatten(2).sum(2) + truth.flatten(2).sum(2)
+    return (1 - (2 * overlap + _SMOOTH) / (total + _SMOOTH)).mean(dim=1)
+
+
+def bce_loss(logits: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
+    """Binary cross-entropy, mean over valid pixels, (Q,)."""
+    losses = F.binary_cross_entropy_with_logits(logits.float(), masks.float(), reduction="none")
+    return _valid_mean(losses.squeeze(1), valid)
+
+
+def focal_loss(logits: Tensor, masks: Tensor, valid: Tensor, *, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+    """Focal loss (Lin et al. 2017, eq. 5), mean over valid pixels, (Q,)."""
+    logits, truth = logits.float(), masks.float()
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    missing = 1 - torch.exp(-cross_entropy)  # 1 - p of the true side
+    weight = alpha * truth + (1 - alpha) * (1 - truth)
+    return _valid_mean((weight * missing**gamma * cross_entropy).squeeze(1), valid)
+
+
+def cross_entropy_loss(logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
+    """Cross-entropy over channels, mean over valid pixels, (Q,)."""
+    return _valid_mean(F.cross_entropy(logits.float(), labels, reduction="none"), valid)
+
+
+def score_loss(scores: Tensor, logits: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
+    """Squared error of the predicted IoU against the answer's true IoU, (Q,)."""
+    answered = (logits.detach() > 0) & valid.unsqueeze(1)
+    truth = masks & valid.unsqueeze(1)
+    both = (answered & truth).flatten(1).sum(1).float()
+    either = (answered | truth).flatten(1).sum(1).float()
+    true_iou = torch.where(either > 0, both / either.clamp(min=1), torch.ones_like(either))
+    return (scores.float() - true_iou) ** 2
+
+
+def combine(output: Output, target: Target, weights: Mapping[str, float]) -> dict[str, Tensor]:
+    """The weighted losses of one answer by name, each a scalar (mean over queries); 'aux_*' are the method's own.
+
+    Their sum is the loss. A method that predicts no score has no score loss.
+
+    Raises:
+        ConfigError: an unknown loss name.
+    """
+    masks, valid, logits = target.masks, target.valid, output.logits
+    multi_class = masks.ndim == logits.ndim - 1
+    parts: dict[str, Tensor] = {}
+    for name, weight in weights.items():
+        if name == "score" and output.scores is None:
+            continue
+        parts[name] = weight * _one(name, output, masks, valid, multi_class=multi_class).mean()
+    for name, loss in output.aux_losses.items():
+        parts[f"aux_{name}"] = loss.float()
+    return parts
+
+
+def check_names(weights: Mapping[str, float]) -> None:
+    """Refuse a stage whose losses the engine does not know.
+
+    Raises:
+        ConfigError: with the nearest name.
+    """
+    for name in weights:
+        if name not in LOSS_NAMES:
+            raise ConfigError(f"unknown loss '{name}'", why=did_you_mean(name, LOSS_NAMES), fix="correct the losses")
+    if not weights:
+        raise ConfigError("no loss", why="the stage names none", fix=f"choose from {', '.join(LOSS_NAMES)}")
+
+
+def _one(name: str, output: Output, masks: Tensor, valid: Tensor, *, multi_class: bool) -> Tensor:
+    logits = output.logits
+    if name == "dice":
+        return multi_class_dice_loss(logits, masks, valid) if multi_class else dice_loss(logits, masks, valid)
+    if name == "cross_entropy" and multi_class:
+        return cross_entropy_loss(logits, masks, valid)
+    if not multi_class:
+        if name == "focal":
+            return focal_loss(logits, masks, valid)
+        if name in {"bce", "cross_entropy"}:
+            return bce_loss(logits, masks, valid)
+        if name == "score":
+            assert output.scores is not None
+            return score_loss(output.scores, logits, masks, valid)
+    task = "label maps" if multi_class else "binary masks"
+    raise ConfigError(f"loss '{name}' does not apply", why=f"the answers are {task}", fix="choose another loss")
+
+
+def _valid_mean(losses: Tensor, valid: Tensor) -> Tensor:
+    weight = valid.float()
+    return (losses * weight).flatten(1).sum(1) / weight.flatten(1).sum(1).clamp(min=1)

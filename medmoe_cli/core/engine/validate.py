@@ -1,0 +1,156 @@
+"""Validation during training: Dice per instance on the network's grid, by prompt kind.
+
+Cheap and comparable from epoch to epoch; the numbers of record are `evaluate`'s, at native resolution.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from medmoe_cli.core.engine.batch import Batch
+from medmoe_cli.core.engine.device import Compute
+from medmoe_cli.core.engine.loader import Loader, Loading
+from medmoe_cli.core.engine.order import Draw
+from medmoe_cli.core.engine.signals import StopFlag
+from medmoe_cli.core.engine.step import encode_batch, no_prompts
+from medmoe_cli.core.nn.prompts import collate
+from medmoe_cli.core.nn.segmenter import Segmenter, Stage
+
+AUTOMATIC = "automatic"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Validation:
+    """Mean Dice over instances, in [0, 1].
+
+    Attributes:
+        score: mean over prompt kinds; the best checkpoint has the highest.
+        dice: by prompt kind ('box', 'point', 'text', 'none', or 'automatic').
+        by_class: by prompt kind and label value.
+        num_instances: instances asked for, per prompt kind.
+        num_samples: images.
+    """
+
+    score: float
+    dice: dict[str, float]
+    by_class: dict[str, dict[int, float]]
+    num_instances: int
+    num_samples: int
+
+
+def chosen_samples(num_samples: int, limit: int | None) -> list[int]:
+    """All samples, or `limit` of them spread evenly: the same in every epoch."""
+    if limit is None or limit >= num_samples:
+        return list(range(num_samples))
+    return sorted({int(place) for place in np.linspace(0, num_samples - 1, limit).round()})
+
+
+@torch.no_grad()
+def validate(
+    segmenter: Segmenter,
+    stage: Stage,
+    loading: Loading,
+    *,
+    compute: Compute,
+    batch_size: int,
+    workers: int,
+    limit: int | None,
+    stop: StopFlag,
+) -> Validation | None:
+    """Measure the segmenter as it is; None when a signal came before the end.
+
+    Args:
+        segmenter: put into evaluation mode.
+        stage: its task decides between prompted instances and label maps.
+        loading: of the validation source, without augmentation.
+        compute: device and precision.
+        batch_size: images together.
+        workers: loader processes.
+        limit: at most so many samples.
+        stop: looked at between batches.
+
+    Raises:
+        MedMoEError: what loading a sample raised.
+    """
+    segmenter.eval()
+    samples = chosen_samples(len(loading.source), limit)
+    draws = [
+        [Draw(index=index, epoch=0, repeat=0) for index in samples[start : start + batch_size]]
+        for start in range(0, len(samples), batch_size)
+    ]
+    found: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for batch in Loader(loading, draws, workers=workers):
+        if stop.wanted:
+            return None
+        with compute.autocast():
+            if stage.task == "automatic":
+                _measure_automatic(segmenter, batch, loading.values, compute, found)
+            elif batch.num_queries:
+                _measure_prompted(segmenter, batch, loading, compute, found)
+    return _summary(found, num_samples=len(samples))
+
+
+def _measure_prompted(
+    segmenter: Segmenter, batch: Batch, loading: Loading, compute: Compute, found: dict[str, dict[int, list[float]]]
+) -> None:
+    index_Q = batch.image_index.to(compute.device)
+    rows = encode_batch(segmenter, batch, compute.device).take(index_Q)
+    valid = batch.valid.to(compute.device)[index_Q]
+    masks = batch.masks.to(compute.device).squeeze(1)
+    for chooser, prompts in zip(loading.choosers, batch.prompts, strict=True):
+        asked = collate(prompts, mask_size=segmenter.mask_size).to(compute.device)
+        answered = (segmenter.decode(rows, asked).logits > 0).squeeze(1)
+        for value, dice in zip(batch.values, _dice(answered & valid, masks & valid), strict=True):
+            found[chooser.name][value].append(float(dice))
+
+
+def _measure_automatic(
+    segmenter: Segmenter,
+    batch: Batch,
+    values: Sequence[int],
+    compute: Compute,
+    found: dict[str, dict[int, list[float]]],
+) -> None:
+    features = encode_batch(segmenter, batch, compute.device)
+    logits = segmenter.decode(features, no_prompts(len(batch.keys), segmenter.mask_size, compute.device)).logits
+    answered, wanted, valid = logits.argmax(1), batch.labels.to(compute.device), batch.valid.to(compute.device)
+    for position, value in enumerate(values, start=1):
+        truth, answer = (wanted == position) & valid, (answered == position) & valid
+        present = (truth | answer).flatten(1).any(1).cpu().numpy()
+        for there, dice in zip(present, _dice(answer, truth), strict=True):
+            if there:  # absent and not claimed: nothing to measure
+                found[AUTOMATIC][value].append(float(dice))
+
+
+def _dice(answered: Tensor, wanted: Tensor) -> NDArray[np.float64]:
+    both = (answered & wanted).flatten(1).sum(1).double()
+    total = answered.flatten(1).sum(1).double() + wanted.flatten(1).sum(1).double()
+    dice: NDArray[np.float64] = (
+        torch.where(total > 0, 2 * both / total.clamp(min=1), torch.ones_like(total)).cpu().numpy()
+    )
+    return dice
+
+
+def _summary(found: dict[str, dict[int, list[float]]], *, num_samples: int) -> Validation:
+    dice = {kind: _mean([item for items in classes.values() for item in items]) for kind, classes in found.items()}
+    counts = [sum(len(items) for items in classes.values()) for classes in found.values()]
+    return Validation(
+        score=_mean(list(dice.values())),
+        dice=dice,
+        by_class={
+            kind: {value: _mean(items) for value, items in sorted(classes.items())} for kind, classes in found.items()
+        },
+        num_instances=max(counts, default=0),
+        num_samples=num_samples,
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(sum(values) / len(values)) if values else 0.0
