@@ -87,9 +87,12 @@ def dense_prompts(prompts: Prompts, prompt_encoder: PromptEncoder) -> Tensor:
     """(Q, D, h, w): the embedded mask prompt, or SAM's constant where a query has none."""
     grid = tuple(prompt_encoder.image_embedding_size)
     none_QDhw = prompt_encoder.no_mask_embed.weight[0][:, None, None].expand(prompts.num_queries, -1, *grid)
-    if prompts.masks is None:
-        return none_QDhw
     masks_Q1hw = prompts.masks
+    if masks_Q1hw is None:
+        if not (torch.is_grad_enabled() and prompt_encoder.no_mask_embed.weight.requires_grad):
+            return none_QDhw
+        # Distributed training waits for a gradient of every parameter: embed masks that nobody uses.
+        masks_Q1hw = none_QDhw.new_zeros(prompts.num_queries, 1, *prompt_encoder.mask_input_size)
     if tuple(masks_Q1hw.shape[-2:]) != tuple(prompt_encoder.mask_input_size):
         masks_Q1hw = F.interpolate(
             masks_Q1hw, size=tuple(prompt_encoder.mask_input_size), mode="bilinear", align_corners=False

@@ -48,7 +48,7 @@ def training_stages(
             if has_ppt
             else {},
             correction_rounds=config.correction_rounds,
-            losses={name: weight for name, weight in config.loss_weights.items()},
+            losses=dict(config.loss_weights.items()),
         ),
     )
 
