@@ -91,9 +91,8 @@ def finished_records(jobs: Sequence[Job]) -> Mapping[str, CaseRecord]:
     """The records of the jobs that are done already, by the records alone (bytes are checked when they are read)."""
     found = {}
     for job in jobs:
-        store = Store(folder=job.folder)
-        record = store.record(job.case.id)
-        if record is not None and record.key == job.key and store.file(job.case.id).is_file():
+        record = Store(folder=job.folder).claimed(job.case.id, job.key)
+        if record is not None:
             found[job.case.id] = record
     return found
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,7 +38,7 @@ class CaseRecord(Section):
     Attributes:
         case: its id.
         key: hash of the plan's preprocessing section and of the case's input bytes.
-        sha256: of the file.
+        sha256, num_bytes: of the file.
         shape: of the image (samples, channels, H, W) or (1, channels, D, H, W).
         valid_shape: the part of H, W (D, H, W) that is not padding; padding is at the end of each axis.
         spacing_mm: of the stored pixels, in the order of the image's spatial axes.
@@ -50,6 +50,7 @@ class CaseRecord(Section):
     case: str
     key: str
     sha256: str
+    num_bytes: int
     shape: tuple[int, ...]
     valid_shape: tuple[int, ...]
     spacing_mm: tuple[float, ...]
@@ -82,19 +83,24 @@ class Store:
 
     def record_file(self, case: str) -> Path:
         """A case's record."""
-        return self.folder / f"{case}.json"
+        return self.folder / f"{case}.case.json"
 
     def record(self, case: str) -> CaseRecord | None:
         """A case's record; None when there is none, or none of this version."""
         found = read_stored(self.record_file(case), CaseRecord)
         return found if found is not None and found.format_version == FORMAT_VERSION else None
 
-    def finished(self, case: str, key: str) -> CaseRecord | None:
-        """The record of a case that was made from these very inputs and is undamaged, byte for byte; else None."""
-        found = self.record(case)
-        if found is None or found.key != key or not self.file(case).is_file():
+    def claimed(self, case: str, key: str) -> CaseRecord | None:
+        """The record of a case that was made from these inputs and whose file has the right size; else None."""
+        found, path = self.record(case), self.file(case)
+        if found is None or found.key != key or not path.is_file():
             return None
-        return found if file_sha256(self.file(case)) == found.sha256 else None
+        return found if path.stat().st_size == found.num_bytes else None
+
+    def finished(self, case: str, key: str) -> CaseRecord | None:
+        """As `claimed`, and the file is undamaged, byte for byte."""
+        found = self.claimed(case, key)
+        return found if found is not None and file_sha256(self.file(case)) == found.sha256 else None
 
     def write(self, case: Writing) -> CaseRecord:
         """Write a case, its record last.
@@ -107,6 +113,7 @@ class Store:
             case=case.case,
             key=case.key,
             sha256=hashlib.sha256(data).hexdigest(),
+            num_bytes=len(data),
             shape=case.shape,
             valid_shape=case.valid_shape,
             spacing_mm=case.spacing_mm,
@@ -189,8 +196,3 @@ def _damaged(path: Path, why: str) -> DataError:
         why=why,
         fix="run medmoe preprocess again: it finds and redoes damaged cases",
     )
-
-
-def total_bytes(store: Store, cases: Sequence[str]) -> int:
-    """Bytes on disk of the cases' files."""
-    return sum(store.file(case).stat().st_size for case in cases if store.file(case).is_file())

@@ -1,0 +1,104 @@
+"""`medmoe plan`: what the data decide, and why."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from medmoe_cli.session import session_of
+
+_KEYS = (
+    "slice_axis",
+    "input_size",
+    "spacing_mm",
+    "normalization",
+    "labels",
+    "class_prompts",
+    "binary",
+    "mirror_axes",
+    "batch_size",
+    "num_experts",
+)
+
+
+def plan(
+    context: typer.Context,
+    data: Annotated[str, typer.Argument(help="A dataset's name in the workspace, or its folder.")],
+    method: Annotated[str, typer.Option(help="The method to plan for: segmote.")],
+    preset: Annotated[
+        str | None, typer.Option(help="A preset's name or YAML file; chosen by what is there when not given.")
+    ] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Print the reason of every value, one line each.")] = False,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a value: --set plan.input_size=256; repeatable.")
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="Where training will run, for the batch size: auto, cpu, cuda or cuda:1.")
+    ] = "auto",
+    workers: Annotated[
+        int | None, typer.Option("--workers", "-j", min=1, help="Processes; chosen by cores and cases when not given.")
+    ] = None,
+) -> None:
+    """Measure a dataset (fingerprint.json) and decide slice axis, input size, intensities, batch and more (a plan).
+
+    The fingerprint is measured once and again only when the files change.
+
+    Example: medmoe plan btcv --method segmote --explain
+    """
+    session = session_of(context)
+    from medmoe_cli.core.workflows.plan import run_plan
+
+    result = run_plan(
+        workspace=session.workspace,
+        data=data,
+        method=method,
+        preset=preset,
+        assignments=assignments or [],
+        device=device,
+        workers=workers,
+        reporter=session.console,
+    )
+    console = session.console
+    console.json(result)
+    decided = result.plan
+    if explain:
+        for key in _KEYS:
+            console.print(f"{key}: {decided.reasons[key]}")
+    else:
+        console.table(
+            f"plan of {decided.dataset} for {decided.method}, preset {decided.preset}",
+            ["value", "decided"],
+            [[key, _short(decided, key)] for key in _KEYS],
+        )
+    console.print(
+        f"{result.num_cases} cases of {result.num_patients} patients, {result.num_folds} folds; "
+        f"fingerprint {'measured' if result.measured else 'still true'}; plan in {result.plan_file}"
+    )
+    if result.preset_why:
+        console.info(f"preset {decided.preset}: {result.preset_why}")
+    console.next_command(f"medmoe train --method {method} --data {data} --preset {preset or decided.preset}")
+
+
+def _short(decided: Any, key: str) -> str:
+    """A value for the table."""
+    if key == "slice_axis":
+        return "xyz"[decided.slice_axis]
+    if key == "normalization":
+        return ", ".join(
+            f"{channel.name}: {channel.normalization}"
+            + (f" {channel.low:g} to {channel.high:g}" if channel.normalization == "ct" else "")
+            for channel in decided.channels
+        )
+    if key == "labels":
+        return ", ".join(f"{value} {name}" for name, value in decided.labels.items())
+    if key == "class_prompts":
+        return ", ".join(decided.class_prompts[name] for name in decided.labels)
+    value = getattr(decided, key)
+    if value is None:
+        return "own grid"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return ", ".join(f"{item:g}" if isinstance(item, float) else str(item) for item in value) or "none"
+    return str(value)

@@ -1,0 +1,57 @@
+"""`medmoe preprocess`: every training case onto the network's grid, resumable."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from medmoe_cli.session import session_of
+
+
+def preprocess(
+    context: typer.Context,
+    data: Annotated[str, typer.Argument(help="A dataset's name in the workspace, or its folder.")],
+    method: Annotated[str, typer.Option(help="The method to preprocess for: segmote.")],
+    preset: Annotated[
+        str | None, typer.Option(help="A preset's name or YAML file; chosen by what is there when not given.")
+    ] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a value: --set plan.input_size=256; repeatable.")
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="Where training will run, for the batch size: auto, cpu, cuda or cuda:1.")
+    ] = "auto",
+    workers: Annotated[
+        int | None, typer.Option("--workers", "-j", min=1, help="Processes; chosen by cores and cases when not given.")
+    ] = None,
+) -> None:
+    """Put every training case onto the network's grid, one file per case; train does this itself when needed.
+
+    A restart reuses what is finished; damaged files and cases whose input has changed are made again.
+
+    Example: medmoe preprocess btcv --method segmote --workers 4
+    """
+    session = session_of(context)
+    from medmoe_cli.core.workflows.preprocess import run_preprocess
+
+    result = run_preprocess(
+        workspace=session.workspace,
+        data=data,
+        method=method,
+        preset=preset,
+        assignments=assignments or [],
+        device=device,
+        workers=workers,
+        reporter=session.console,
+    )
+    console = session.console
+    console.json(result)
+    unit = "slices" if result.plan.dims == 2 else "volumes"
+    console.print(
+        f"{result.num_cases} cases ({result.num_reused} reused), {result.num_samples} {unit}, "
+        f"{result.num_bytes / 1e6:.1f} MB in {result.folder}"
+    )
+    if result.preset_why:
+        console.info(f"preset {result.plan.preset}: {result.preset_why}")
+    console.next_command(f"medmoe train --method {method} --data {data} --preset {preset or result.plan.preset}")
