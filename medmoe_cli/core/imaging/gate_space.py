@@ -46,7 +46,7 @@ def check_space(header: Any, shape: tuple[int, int, int]) -> Space:
         return Space(affine=np.eye(4), problems=tuple(problems), notes=())
     for axis in range(num_axes + 1, 4):
         if not _positive(float(header["pixdim"][axis])):
-            header["pixdim"][axis] = 1.0
+            header["pixdim"][axis] = _missing_size(header, axis)
     if header["pixdim"][0] == 0:
         header["pixdim"][0] = 1.0  # nifti1.h: 0 means 1
 
@@ -79,6 +79,13 @@ def check_space(header: Any, shape: tuple[int, int, int]) -> Space:
 
 def _positive(value: float) -> bool:
     return math.isfinite(value) and value > 0
+
+
+def _missing_size(header: Any, axis: int) -> float:
+    """The size of an axis that a 2D header leaves out: the sform's, else 1."""
+    column = [float(header[row][axis - 1]) for row in ("srow_x", "srow_y", "srow_z")]
+    length = math.hypot(*column)
+    return length if header["sform_code"] > 0 and _positive(length) else 1.0
 
 
 def _pixdim_problems(header: Any, num_axes: int) -> list[str]:
