@@ -14,6 +14,9 @@ from rich.table import Table
 from medmoe_cli.core.base import jsonio
 from medmoe_cli.core.base.errors import MedMoEError, ProblemList
 
+# Where nobody watches a bar: a line per case, but not a flood of fast ones, and a heartbeat inside long ones.
+_FEW = 20
+_CASE_S = 2.0
 _HEARTBEAT_S = 30.0
 
 
@@ -102,8 +105,10 @@ class Console:
                 self._err.print(f"failed {item}: {detail}", markup=False, style="red")
             return
         now = time.monotonic()
-        few = self._total is not None and self._total <= 200
-        if self.verbosity >= 0 and (few or status == "failed" or now - self._last_line > _HEARTBEAT_S):
+        few = self._total is not None and self._total <= _FEW
+        last = self._done == self._total
+        slow = now - self._last_line > (_CASE_S if self._total is not None else _HEARTBEAT_S)
+        if self.verbosity >= 0 and (few or last or slow or status == "failed"):
             self._last_line = now
             self._line(f"{item} {status}{' ' + detail if detail else ''}", now)
 
