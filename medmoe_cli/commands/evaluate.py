@@ -120,7 +120,7 @@ def _table(summary: EvaluationSummary) -> tuple[list[str], list[list[Any]]]:
     for column in shown:
         header.append(f"{_SHORT.get(column.name, column.name)} {column.unit}".rstrip())
         if column.name == "Dice":
-            header.append("95 % CI")
+            header.append("95% CI")
     classes = summary.aggregate.classes
     lines = [(item.scored.name, item.statistics, item.num_missed, item.num_false_positive) for item in classes]
     missed, false_positive = sum(line[2] for line in lines), sum(line[3] for line in lines)
