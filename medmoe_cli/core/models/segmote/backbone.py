@@ -67,22 +67,23 @@ def load_backbone_tensors(model: nn.Module, tensors: Mapping[str, Tensor], *, na
         CheckpointError: a tensor of SAM's parts is missing or has another shape; the first ones are named.
     """
     own = {key: value for key, value in model.state_dict().items() if key.startswith(BACKBONE_PARTS)}
+    fitting: dict[str, Tensor] = {}
     problems = []
     for key, target in own.items():
         source = tensors.get(key)
-        if source is None:
+        if source is not None and source.shape != target.shape:
+            source = resize_table(key, source, target.shape)
+        if source is not None:
+            fitting[key] = source
+        elif key in tensors:
+            problems.append(f"{key} is {tuple(tensors[key].shape)}, not {tuple(target.shape)}")
+        else:
             problems.append(f"{key} is missing")
-            continue
-        if source.shape != target.shape:
-            resized = resize_table(key, source, target.shape)
-            if resized is None:
-                problems.append(f"{key} is {tuple(source.shape)}, not {tuple(target.shape)}")
-                continue
-            source = resized
-        target.copy_(source)
     if problems:
         raise CheckpointError(
             f"weights do not fit the backbone '{name}'",
             why=f"{len(problems)} of {len(own)} tensors: " + "; ".join(problems[:3]),
             fix=f"medmoe models show {name}",
         )
+    for key, source in fitting.items():
+        own[key].copy_(source)
