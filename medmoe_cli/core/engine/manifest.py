@@ -31,32 +31,36 @@ def write_manifest(folder: Path, *, facts: Mapping[str, Any]) -> Path:
     )
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path, *, name: str = NAME) -> dict[str, Any]:
     """Read the manifest and check that every file it names is there, whole and unchanged.
+
+    Args:
+        folder: of the files.
+        name: of the JSON file whose `files` are checked (a shared model's is model.json).
 
     Raises:
         CheckpointError: no manifest (the folder was never finished), or a file that is missing or damaged.
     """
-    if not (folder / NAME).is_file():
+    if not (folder / name).is_file():
         raise CheckpointError(
             "unfinished checkpoint",
             where=folder,
-            why=f"it has no {NAME}",
+            why=f"it has no {name}",
             fix=f"remove it and use an older one: {folder}",
         )
     try:
-        manifest: dict[str, Any] = dict(jsonio.read(folder / NAME))
-        files = {str(name): (str(entry["sha256"]), int(entry["bytes"])) for name, entry in manifest["files"].items()}
+        manifest: dict[str, Any] = dict(jsonio.read(folder / name))
+        files = {str(key): (str(entry["sha256"]), int(entry["bytes"])) for key, entry in manifest["files"].items()}
     except (DataError, TypeError, KeyError, ValueError, AttributeError) as error:
-        raise _damaged(folder / NAME, "it cannot be read") from error
-    for name, (sha256, size) in files.items():
-        file = folder / name
+        raise _damaged(folder / name, "it cannot be read") from error
+    for key, (sha256, size) in files.items():
+        file = folder / key
         if file.parent != folder or not file.is_file():
             raise _damaged(file, "it is missing")
         if file.stat().st_size != size:
             raise _damaged(file, f"it has {file.stat().st_size} bytes, not {size}")
         if file_sha256(file) != sha256:
-            raise _damaged(file, f"its sha256 is not the one in {NAME}")
+            raise _damaged(file, f"its sha256 is not the one in {name}")
     return manifest
 
 

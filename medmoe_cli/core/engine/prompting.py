@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -62,7 +62,7 @@ def training_chooser(stage: Stage, mask_size: tuple[int, ...]) -> PromptChooser:
 
 
 def validation_choosers(
-    stage: Stage, mask_size: tuple[int, ...], *, kinds: Sequence[str], binary: bool
+    stage: Stage, mask_size: tuple[int, ...], *, kinds: Collection[str], binary: bool
 ) -> tuple[PromptChooser, ...]:
     """One chooser per prompt kind that validation measures.
 
@@ -72,7 +72,7 @@ def validation_choosers(
     Args:
         stage: what is trained.
         mask_size: the decoder's mask grid.
-        kinds: prompt kinds the method understands (its card).
+        kinds: prompt kinds the model answers.
         binary: there is one class.
     """
     chosen: list[PromptKind] = []

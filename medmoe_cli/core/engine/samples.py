@@ -33,7 +33,7 @@ def training_samples(job: Job, stage: Stage, cache: FeatureCache | None) -> Load
 def validation_samples(job: Job, stage: Stage, cache: FeatureCache | None) -> Loading:
     """Every class of every image, once per prompt kind, nothing drawn at random."""
     assert job.validation is not None
-    choosers = validation_choosers(stage, job.segmenter.mask_size, kinds=job.segmenter.card.prompts, binary=job.binary)
+    choosers = validation_choosers(stage, job.segmenter.mask_size, kinds=job.segmenter.prompt_kinds, binary=job.binary)
     return Loading(
         source=job.validation,
         values=job.values,

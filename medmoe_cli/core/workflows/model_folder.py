@@ -1,0 +1,323 @@
+"""Trained models on disk: found by name or path, checked byte for byte, built and filled; nothing in them is run.
+
+A model is a run (its best checkpoint), one fold of it, one checkpoint, or a shared folder of `model.safetensors` and
+`model.json`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+import medmoe_cli
+from medmoe_cli.core.base import atomic, jsonio
+from medmoe_cli.core.base.errors import CheckpointError, ConfigError, DataError
+from medmoe_cli.core.base.hashing import file_sha256
+from medmoe_cli.core.base.progress import Reporter, Silent
+from medmoe_cli.core.base.suggest import did_you_mean
+from medmoe_cli.core.base.workspace import Workspace
+from medmoe_cli.core.config.card import Card
+from medmoe_cli.core.config.plan import Plan
+from medmoe_cli.core.config.sections import PredictConfig, Section
+from medmoe_cli.core.engine.checkpoint import Checkpoints, read_state
+from medmoe_cli.core.engine.manifest import NAME as MANIFEST
+from medmoe_cli.core.engine.manifest import read_manifest
+from medmoe_cli.core.models.registry import method as find_method
+from medmoe_cli.core.nn.segmenter import Segmenter
+from medmoe_cli.core.nn.weights import load_into, load_tensors, save_tensors
+from medmoe_cli.core.workflows.run_folder import CHECKPOINTS, RunFolder, all_folds, read_config, read_plan
+
+WEIGHTS, MODEL_CARD = "model.safetensors", "model.json"
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoadedModel:
+    """A trained model, ready to answer.
+
+    Attributes:
+        segmenter: on the CPU, in evaluation mode.
+        plan: of the data it was trained on.
+        card: its method's.
+        config: its `model` section.
+        predict: inference values stored with it.
+        class_names: in label order.
+        source: the folder its weights came from.
+        sha256: of the weights file.
+    """
+
+    segmenter: Segmenter
+    plan: Plan
+    card: Card
+    config: Section
+    predict: PredictConfig
+    class_names: tuple[str, ...]
+    source: Path
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Parts:
+    """What a model is made of, before it is built."""
+
+    plan: Plan
+    method: str
+    model: Mapping[str, Any]
+    predict: Mapping[str, Any]
+    weights: Path
+
+
+def load_model(name: str | Path | None, *, workspace: Workspace, reporter: Reporter | None = None) -> LoadedModel:
+    """Load a trained model.
+
+    Args:
+        name: a path, DATASET/METHOD/RUN[/fold_N], a run's or dataset's name, or the name of a model in the
+            workspace; None takes the newest finished run.
+        workspace: where names resolve.
+        reporter: told of damaged checkpoints that were passed over.
+
+    Raises:
+        ConfigError: no such model, or a name of several.
+        CheckpointError: unfinished, damaged (a sha256 differs), or not of this version.
+    """
+    reporter = reporter or Silent()
+    folder = _find(name, workspace)
+    parts = _shared(folder) if (folder / MODEL_CARD).is_file() else _of_run(folder, reporter)
+    return _build(parts)
+
+
+def best_checkpoint(fold: Path, reporter: Reporter) -> Path:
+    """The best checkpoint of a fold by validation, or the newest undamaged one.
+
+    Raises:
+        CheckpointError: there is none, or all are damaged.
+    """
+    checkpoints = Checkpoints(fold / CHECKPOINTS, keep=2)
+    latest = checkpoints.latest(reporter)
+    if latest is None:
+        raise CheckpointError(
+            "no checkpoint", where=fold, why="its training has not saved one yet", fix="choose another run, or wait"
+        )
+    best = read_state(latest)[0].best_step
+    if best is None or best not in checkpoints.steps():
+        return latest
+    try:
+        read_manifest(checkpoints.path(best))
+    except CheckpointError as error:
+        reporter.warn(f"the best checkpoint cannot be used ({error.where}: {error.why}); taking the newest")
+        return latest
+    return checkpoints.path(best)
+
+
+def save_model(loaded: LoadedModel, folder: Path) -> Path:
+    """Write a model as a folder to share: `model.safetensors` and `model.json`, which holds all that loading needs.
+
+    Raises:
+        ConfigError: the folder exists.
+        ResourceError: the disk is full.
+    """
+    if folder.exists():
+        raise ConfigError("the folder exists", where=folder, fix="choose another one")
+
+    def fill(temporary: Path) -> None:
+        weights = save_tensors(temporary / WEIGHTS, loaded.segmenter.state_dict())
+        entry = {"sha256": file_sha256(weights), "bytes": weights.stat().st_size}
+        jsonio.write(
+            temporary / MODEL_CARD,
+            {
+                "schema_version": SCHEMA_VERSION,
+                "kind": "model",
+                "medmoe": medmoe_cli.__version__,
+                "method": loaded.plan.method,
+                "paper": loaded.card.paper,
+                "licence": loaded.card.licence,
+                "plan": loaded.plan,
+                "model": loaded.config,
+                "predict": loaded.predict,
+                "files": {WEIGHTS: entry},
+            },
+        )
+
+    return atomic.replace_dir(folder, fill)
+
+
+def _find(name: str | Path | None, workspace: Workspace) -> Path:
+    """The folder of a model: a shared one, a fold, or a checkpoint."""
+    folds = all_folds(workspace)
+    if name is None:
+        finished = [fold for fold in folds if _is_finished(fold)]
+        if not finished:
+            raise ConfigError(
+                "no trained model",
+                where=workspace.runs,
+                why=f"{len(folds)} runs have begun, none is finished" if folds else "there are no runs",
+                fix="medmoe train --method segmote --data NAME, or name a model with -m",
+            )
+        return finished[0].path
+    path = Path(name)
+    if path.is_dir() and _is_model(path):
+        return path
+    shared = workspace.models / str(name)
+    if (shared / MODEL_CARD).is_file() and (shared / WEIGHTS).is_file():
+        return shared
+    matching = [fold for fold in folds if _goes_by(fold, str(name))]
+    if not matching and path.is_dir():
+        matching = _folds_in(path)
+    if matching:
+        return _the_one(matching, str(name))
+    known = {fold.run for fold in folds} | {fold.dataset for fold in folds} | _shared_names(workspace)
+    raise ConfigError(
+        f"unknown model '{name}'",
+        where=path if path.is_dir() else workspace.runs,
+        why="the folder holds no run and no model.json" if path.is_dir() else did_you_mean(str(name), known),
+        fix="medmoe models list",
+    )
+
+
+def _the_one(folds: list[RunFolder], name: str) -> Path:
+    """The newest finished run among those of that name; several folds of it must be told apart by the user."""
+    finished = [fold for fold in folds if _is_finished(fold)]
+    newest = (finished or folds)[0]
+    same_run = sorted({fold.name for fold in folds if fold.path.parent == newest.path.parent})
+    if len(same_run) > 1:
+        raise ConfigError(
+            f"'{name}' has several folds", why=", ".join(same_run), fix=f"name one of them: -m {same_run[0]}"
+        )
+    return newest.path
+
+
+def _goes_by(fold: RunFolder, name: str) -> bool:
+    whole = fold.name.split("/")
+    parts = name.strip("/").split("/")
+    return any(whole[start : start + len(parts)] == parts for start in range(len(whole)))
+
+
+def _folds_in(path: Path) -> list[RunFolder]:
+    """The folds directly in a run folder given by path, wherever it lies."""
+    found = [
+        RunFolder(dataset="", method="", run=path.name, fold=fold.name.removeprefix("fold_"), path=fold)
+        for fold in sorted(path.glob("fold_*"))
+        if _is_model(fold)
+    ]
+    return sorted(found, key=lambda fold: -fold.changed)
+
+
+def _is_model(path: Path) -> bool:
+    return any((path / name).exists() for name in (MODEL_CARD, MANIFEST, CHECKPOINTS))
+
+
+def _is_finished(fold: RunFolder) -> bool:
+    step = fold.last_step
+    if step is None:
+        return False
+    try:
+        return read_state(fold.path / CHECKPOINTS / f"step-{step}")[0].finished
+    except CheckpointError:
+        return False
+
+
+def _shared_names(workspace: Workspace) -> set[str]:
+    return {
+        card.parent.name for card in workspace.models.glob(f"*/{MODEL_CARD}") if _kind(card.parent) in {"model", None}
+    }
+
+
+def _kind(folder: Path) -> str | None:
+    """'model' or 'backbone', as model.json says; None when it cannot be read."""
+    try:
+        content = jsonio.read(folder / MODEL_CARD)
+    except DataError:
+        return None
+    return str(content.get("kind")) if isinstance(content, dict) else None
+
+
+def _of_run(folder: Path, reporter: Reporter) -> _Parts:
+    """A checkpoint, or the best one of a fold."""
+    if (folder / MANIFEST).is_file():
+        read_manifest(folder)
+        checkpoint, fold = folder, folder.parent.parent
+    else:
+        checkpoint, fold = best_checkpoint(folder, reporter), folder
+    config = read_config(fold)
+    return _Parts(
+        plan=read_plan(fold),
+        method=config.method,
+        model=config.values["model"],
+        predict=config.values["predict"],
+        weights=checkpoint / WEIGHTS,
+    )
+
+
+def _shared(folder: Path) -> _Parts:
+    kind = _kind(folder)
+    if kind != "model":
+        raise CheckpointError(
+            "not a trained model", where=folder, why=f"{MODEL_CARD} says kind {kind!r}", fix="medmoe models list"
+        )
+    card = read_manifest(folder, name=MODEL_CARD)
+    if WEIGHTS not in card["files"]:
+        raise CheckpointError(
+            "damaged checkpoint",
+            where=folder / MODEL_CARD,
+            why=f"it does not name {WEIGHTS}",
+            fix="copy the model again",
+        )
+    if card.get("schema_version") != SCHEMA_VERSION:
+        raise CheckpointError(
+            "model of another version",
+            where=folder,
+            why=f"schema {card.get('schema_version')}, this medmoe reads {SCHEMA_VERSION}",
+            fix="use the version that wrote it",
+        )
+    try:
+        return _Parts(
+            plan=Plan.model_validate(card["plan"]),
+            method=str(card["method"]),
+            model=dict(card["model"]),
+            predict=dict(card["predict"]),
+            weights=folder / WEIGHTS,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise _bad_config(folder / MODEL_CARD, error) from error
+
+
+def _build(parts: _Parts) -> LoadedModel:
+    found = find_method(parts.method)
+    try:
+        config = found.config_class().model_validate(parts.model)
+        predict = PredictConfig.model_validate(parts.predict)
+    except ValidationError as error:
+        raise _bad_config(parts.weights.parent, error) from error
+    segmenter = found.build(config, parts.plan, restore=True)
+    tensors = load_tensors(parts.weights)
+    report = load_into(segmenter, tensors, where=parts.weights)
+    if report.missing or report.unexpected:
+        raise CheckpointError(
+            "weights do not fit the model",
+            where=parts.weights,
+            why=f"{report.line()}: {', '.join((*report.missing, *report.unexpected)[:3])}",
+            fix="use the version that wrote it",
+        )
+    return LoadedModel(
+        segmenter=segmenter.eval(),
+        plan=parts.plan,
+        card=found.card,
+        config=config,
+        predict=predict,
+        class_names=parts.plan.class_names,
+        source=parts.weights.parent,
+        sha256=file_sha256(parts.weights),
+    )
+
+
+def _bad_config(where: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        "cannot read the model's configuration",
+        where=where,
+        why=" ".join(str(error).split())[:300],
+        fix="use the version that wrote it",
+    )

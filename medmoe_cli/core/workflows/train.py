@@ -1,0 +1,490 @@
+"""train: from a dataset to a validated model. What is missing before it (check, plan, preprocess) is done first."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+
+from medmoe_cli.core.base import atomic, jsonio
+from medmoe_cli.core.base.errors import CheckpointError, ConfigError, DataError
+from medmoe_cli.core.base.hashing import value_sha256
+from medmoe_cli.core.base.lock import exclusive
+from medmoe_cli.core.base.progress import Reporter, Silent
+from medmoe_cli.core.base.seeds import derive_seed
+from medmoe_cli.core.base.workspace import Workspace
+from medmoe_cli.core.config.plan import Plan
+from medmoe_cli.core.config.presets import Resolved, resolved_yaml
+from medmoe_cli.core.data.dataset import Case, Dataset
+from medmoe_cli.core.data.index import open_dataset
+from medmoe_cli.core.data.preprocess import finished_records, make_jobs, store_folder
+from medmoe_cli.core.data.source import SliceSource
+from medmoe_cli.core.data.splits import Split, split
+from medmoe_cli.core.data.store import CaseRecord, Store
+from medmoe_cli.core.engine import optim
+from medmoe_cli.core.engine.checkpoint import Checkpoints
+from medmoe_cli.core.engine.device import Compute, resolve_compute
+from medmoe_cli.core.engine.distributed import start_fabric
+from medmoe_cli.core.engine.inference import Inference
+from medmoe_cli.core.engine.job import Job, Trained
+from medmoe_cli.core.engine.measure import MadeUp, StepCost, measure_step
+from medmoe_cli.core.engine.signals import StopFlag
+from medmoe_cli.core.engine.trainer import Trainer
+from medmoe_cli.core.imaging.sample import SampleSource
+from medmoe_cli.core.models.registry import method as find_method
+from medmoe_cli.core.nn.backbones import load_backbone
+from medmoe_cli.core.nn.segmenter import ParameterGroup, Segmenter
+from medmoe_cli.core.nn.weights import load_into, load_tensors
+from medmoe_cli.core.reporting.curves import draw_progress
+from medmoe_cli.core.workflows.configure import ChosenPreset, choose_preset, configure
+from medmoe_cli.core.workflows.model_folder import best_checkpoint
+from medmoe_cli.core.workflows.plan import Planned, ensure_plan
+from medmoe_cli.core.workflows.preprocess import ensure_preprocessed
+from medmoe_cli.core.workflows.run_folder import (
+    CHECKPOINTS,
+    CONFIG_NAME,
+    DATASET_NAME,
+    PLAN_NAME,
+    RunFolder,
+    find_resumable,
+    fold_folder,
+    next_run_name,
+    read_config,
+    read_plan,
+)
+from medmoe_cli.core.workflows.run_record import RunRecorder
+from medmoe_cli.core.workflows.validate import Validation, run_validate
+
+_REDRAW_S = 15.0  # progress.png at most so often
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainOptions:
+    """What `train` was asked for; None leaves a value to the configuration."""
+
+    data: str
+    method: str
+    preset: str | None = None
+    fold: str = "0"
+    name: str | None = None
+    resume: bool = False
+    epochs: int | None = None
+    steps: int | None = None
+    device: str = "auto"
+    devices: int = 1
+    precision: str | None = None
+    assignments: tuple[str, ...] = ()
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageParameters:
+    """The parameter report of one stage."""
+
+    stage: str
+    groups: tuple[ParameterGroup, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainResult:
+    """What `train` did.
+
+    Attributes:
+        run: DATASET/METHOD/RUN/fold_N; '' for a dry run.
+        folder: of the fold; None for a dry run.
+        preset: its name, and why it was taken ('' when it was named).
+        plan: the plan.
+        parameters: per stage.
+        num_train, num_validation: samples; None when a dry run cannot know.
+        trained: of the engine; None for a dry run.
+        validation: at native resolution; None for a dry run.
+        step_cost: of a dry run.
+        total_steps: of the whole training; None when a dry run cannot know.
+        is_main: False on the other processes of a distributed training.
+    """
+
+    run: str
+    folder: Path | None
+    preset: str
+    preset_why: str
+    plan: Plan
+    parameters: tuple[StageParameters, ...]
+    num_train: int | None
+    num_validation: int | None
+    trained: Trained | None
+    validation: Validation | None
+    step_cost: StepCost | None
+    total_steps: int | None
+    is_main: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Samples:
+    train: SampleSource
+    validation: SampleSource
+    split: Split
+    content: str
+
+
+def run_train(*, workspace: Workspace, options: TrainOptions, reporter: Reporter) -> TrainResult:
+    """Train a method on a dataset's fold and validate it.
+
+    Raises:
+        ConfigError: options, preset or keys; a run that exists; nothing to resume; a training that diverged.
+        DataError: the dataset cannot be used, or an image is not finite.
+        CheckpointError: the backbone or checkpoint cannot be used, or a resume with other settings or data.
+        ResourceError: disk, memory, a dead worker, a device that is not there.
+        InterruptedRun: a signal; the state is saved.
+    """
+    with RunRecorder("train", folder=None, reporter=reporter, arguments=jsonio.plain(options)) as run:
+        dataset = open_dataset(workspace.dataset(options.data))
+        begun = (
+            find_resumable(workspace, dataset=dataset.name, method=options.method, run=options.name, fold=options.fold)
+            if options.resume
+            else None
+        )
+        chosen = _preset(workspace, options, begun)
+        resolved = _configure(chosen, options)
+        run.seed = resolved.train.seed
+        compute = resolve_compute(options.device, resolved.train.precision)
+        fabric = start_fabric(compute, num_devices=options.devices)
+        inner: Reporter = run if fabric.is_global_zero else Silent()
+        with fabric.rank_zero_first():
+            planned = _plan(workspace, dataset, resolved, options, begun, inner)
+        training = _Training(workspace, options, chosen, resolved, planned, compute, fabric, inner)
+        if options.dry_run:
+            return training.dry_run()
+        return training.run(begun, run)
+
+
+class _Training:
+    """One training with everything resolved."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        options: TrainOptions,
+        chosen: ChosenPreset,
+        resolved: Resolved,
+        planned: Planned,
+        compute: Compute,
+        fabric: Fabric,
+        reporter: Reporter,
+    ) -> None:
+        self.workspace, self.options, self.chosen, self.resolved = workspace, options, chosen, resolved
+        self.planned, self.plan, self.dataset = planned, planned.plan, planned.dataset
+        self.compute, self.fabric, self.reporter = compute, fabric, reporter
+
+    def run(self, begun: RunFolder | None, record: RunRecorder) -> TrainResult:
+        """Train, then validate the best checkpoint."""
+        with self.fabric.rank_zero_first():
+            ready = ensure_preprocessed(self.planned, workers=self.resolved.train.workers or 1, reporter=self.reporter)
+        samples = self._samples(ready.store, ready.records)
+        segmenter = self._build()
+        parameters = _parameter_report(segmenter)
+        folder = begun or self._new_folder()
+        with ExitStack() as stack:
+            if self.fabric.is_global_zero:
+                stack.enter_context(exclusive(folder.path))
+                atomic.sweep(folder.path)
+            checkpoint = self._open(folder, resume=begun is not None)
+            self.fabric.barrier()
+            record.folder = folder.path if self.fabric.is_global_zero else None
+            stop = stack.enter_context(StopFlag())
+            job = self._job(segmenter, samples, folder)
+            trainer = Trainer(job, fabric=self.fabric, compute=self.compute, reporter=self.reporter, stop=stop)
+            trained = trainer.run(resume=checkpoint)
+            validation = None
+            if self.fabric.is_global_zero:
+                self._draw(folder)
+                validation = self._validate(segmenter, samples, folder, trained, stop)
+                record.add_output(trained.checkpoint)
+            self.fabric.barrier()
+        return TrainResult(
+            run=folder.name,
+            folder=folder.path,
+            preset=self.resolved.preset,
+            preset_why=self.chosen.why,
+            plan=self.plan,
+            parameters=parameters,
+            num_train=len(samples.train),
+            num_validation=len(samples.validation),
+            trained=trained,
+            validation=validation,
+            step_cost=None,
+            total_steps=trained.steps,
+            is_main=self.fabric.is_global_zero,
+        )
+
+    def dry_run(self) -> TrainResult:
+        """Resolve everything and measure one step; nothing is written."""
+        jobs = make_jobs(self.dataset, self.plan, self.planned.inputs, store_folder(self.planned.folder, self.plan))
+        records = finished_records(jobs)
+        samples = None
+        if len(records) == len(jobs):
+            samples = self._samples(Store(folder=jobs[0].folder), records, write=False)
+        else:
+            split(self.dataset, self.options.fold)  # a fold that does not exist is said now
+        segmenter = self._build()
+        parameters = _parameter_report(segmenter)
+        made_up = MadeUp(
+            num_samples=self.plan.batch_size,
+            num_channels=len(self.plan.channels),
+            shape=(self.plan.input_size,) * self.plan.dims,
+            values=_values(self.plan),
+        )
+        everything = samples or _Samples(train=made_up, validation=made_up, split=Split((), ()), content="")
+        job = self._job(segmenter, replace(everything, train=made_up), None)
+        cost = measure_step(job, fabric=self.fabric)
+        train = self.resolved.train
+        total = train.steps
+        if total is None and samples is not None:
+            total = train.epochs * -(-len(samples.train) // (self.plan.batch_size * self.fabric.world_size))
+        return TrainResult(
+            run="",
+            folder=None,
+            preset=self.resolved.preset,
+            preset_why=self.chosen.why,
+            plan=self.plan,
+            parameters=parameters,
+            num_train=None if samples is None else len(samples.train),
+            num_validation=None if samples is None else len(samples.validation),
+            trained=None,
+            validation=None,
+            step_cost=cost,
+            total_steps=total,
+            is_main=self.fabric.is_global_zero,
+        )
+
+    def _samples(self, store: Store, records: Mapping[str, CaseRecord], *, write: bool = True) -> _Samples:
+        if self.plan.dims != 2:
+            raise ConfigError(
+                "volumes cannot be trained on yet",
+                where=self.plan.method,
+                why="the method is 3D",
+                fix="use a 2D method",
+            )
+        cases = split(self.dataset, self.options.fold, folder=self.planned.folder if write else None)
+        content = value_sha256({case: record.key for case, record in records.items()})
+        return _Samples(
+            train=SliceSource(
+                store=store, records=records, cases=cases.train, plan=self.plan, augment=self.resolved.augment
+            ),
+            validation=SliceSource(store=store, records=records, cases=cases.validation, plan=self.plan),
+            split=cases,
+            content=content,
+        )
+
+    def _build(self) -> Segmenter:
+        """The network; its random weights come from the run's seed."""
+        found = find_method(self.plan.method)
+        name = found.backbone_name(self.resolved.model)
+        backbone = None
+        if name is not None:
+            folder = self.workspace.models / name
+            path = folder if folder.is_dir() else Path(name)
+            if not path.is_dir():
+                raise CheckpointError(
+                    f"no backbone '{name}'",
+                    where=self.workspace.models,
+                    why="it has not been added",
+                    fix=f"medmoe models add {name} CHECKPOINT, or --preset segmote-tiny",
+                )
+            backbone = load_backbone(path)
+        torch.manual_seed(derive_seed(self.resolved.train.seed, "init"))
+        return found.build(self.resolved.model, self.plan, backbone=backbone)
+
+    def _new_folder(self) -> RunFolder:
+        """The folder of a run that does not exist yet; the same on all processes."""
+        name = self.options.name or next_run_name(self.workspace, dataset=self.dataset.name, method=self.plan.method)
+        name = str(self.fabric.broadcast(name))
+        folder = fold_folder(
+            self.workspace, dataset=self.dataset.name, method=self.plan.method, run=name, fold=self.options.fold
+        )
+        if self.fabric.broadcast(folder.exists):
+            raise ConfigError(
+                f"run '{name}' exists",
+                where=folder.path,
+                why=f"fold {folder.fold} has begun",
+                fix=f"{self._command(folder)} --resume, or choose another --name",
+            )
+        return folder
+
+    def _open(self, folder: RunFolder, *, resume: bool) -> Path | None:
+        """Lay out a new run's folder, or find the checkpoint to go on from."""
+        if resume:
+            latest = Checkpoints(folder.path / CHECKPOINTS, keep=2).latest(self.reporter)
+            if latest is None:
+                raise CheckpointError("no checkpoint", where=folder.path, fix="train without --resume")
+            return latest
+        if self.fabric.is_global_zero:
+            jsonio.write(folder.path / PLAN_NAME, self.plan)
+            shutil.copyfile(self.dataset.root / DATASET_NAME, folder.path / DATASET_NAME)
+            header = {"dataset": self.dataset.name, "fold": folder.fold, "run": folder.run}
+            atomic.write_text(folder.path / CONFIG_NAME, resolved_yaml(self.resolved, header=header))
+        return None
+
+    def _job(self, segmenter: Segmenter, samples: _Samples, folder: RunFolder | None) -> Job:
+        path = folder.path if folder is not None else Path()
+        return Job(
+            segmenter=segmenter,
+            train=samples.train,
+            validation=samples.validation,
+            config=self.resolved.train,
+            batch_size=self.plan.batch_size,
+            values=_values(self.plan),
+            class_names=self.plan.class_names,
+            folder=path,
+            identity=self._identity(samples),
+            preprocessing_key=f"{self.plan.preprocessing_key} {samples.content}",
+            features=self.planned.folder / "features" if folder is not None else None,
+            resume_command=f"{self._command(folder)} --resume" if folder is not None else "",
+            after_epoch=_Redraw(self, folder) if folder is not None else _nothing,
+        )
+
+    def _identity(self, samples: _Samples) -> dict[str, str]:
+        """What a resume must find unchanged: every value that results depend on, and the data."""
+        identity = {"method": self.plan.method, "run.precision": self.compute.precision}
+        identity["run.devices"] = str(self.fabric.world_size)
+        for section in ("model", "train", "augment", "plan"):
+            config = getattr(self.resolved, section).model_dump(mode="json")
+            identity.update({f"{section}.{key}": jsonio.dumps(value, indent=None) for key, value in config.items()})
+        del identity["train.precision"]  # 'auto' and what it resolves to are the same run
+        identity["data.fingerprint"] = self.planned.plan.fingerprint_sha256[:16]
+        identity["data.inputs"] = samples.content[:16]
+        identity["data.training cases"] = value_sha256(samples.split.train)[:16]
+        identity["data.validation cases"] = value_sha256(samples.split.validation)[:16]
+        identity["plan"] = value_sha256(self.plan.model_dump(mode="json", exclude={"reasons"}))[:16]
+        return identity
+
+    def _command(self, folder: RunFolder) -> str:
+        return (
+            f"medmoe train --method {folder.method} --data {self.options.data} --fold {folder.fold} --name {folder.run}"
+        )
+
+    def _draw(self, folder: RunFolder) -> None:
+        names = {value: name for name, value in self.plan.labels.items()}
+        draw_progress(folder.path / "log.jsonl", folder.path / "progress.png", title=folder.name, class_names=names)
+
+    def _validate(
+        self, segmenter: Segmenter, samples: _Samples, folder: RunFolder, trained: Trained, stop: StopFlag
+    ) -> Validation:
+        """Predict and score the fold's validation cases with the best checkpoint, at native resolution."""
+        best = best_checkpoint(folder.path, self.reporter)
+        load_into(segmenter, load_tensors(best / "model.safetensors"), where=best)
+        predict = self.resolved.predict
+        inference = Inference(
+            segmenter,
+            compute=self.compute,
+            batch_size=predict.batch_size,
+            queries_per_batch=predict.queries_per_batch,
+        )
+
+        def check() -> None:
+            if stop.wanted:
+                stop.raise_interrupted(
+                    saved="the training is finished, its validation is not", fix=f"{self._command(folder)} --resume"
+                )
+
+        return run_validate(
+            cases=_cases(self.dataset, samples.split.validation),
+            dataset_root=self.dataset.root,
+            plan=self.plan,
+            inference=inference,
+            threshold=predict.threshold,
+            folder=folder.path / "validation",
+            reporter=self.reporter,
+            check=check,
+        )
+
+
+class _Redraw:
+    """Draws progress.png after an epoch, unless that was a moment ago."""
+
+    def __init__(self, training: _Training, folder: RunFolder) -> None:
+        self._training, self._folder, self._last = training, folder, 0.0
+
+    def __call__(self) -> None:
+        if time.monotonic() - self._last > _REDRAW_S or self._last == 0:
+            self._training._draw(self._folder)
+            self._last = time.monotonic()
+
+
+def _nothing() -> None:
+    """Nothing to redraw."""
+
+
+def _preset(workspace: Workspace, options: TrainOptions, begun: RunFolder | None) -> ChosenPreset:
+    """A resumed run's own configuration unless a preset is named; else as for every verb."""
+    if begun is not None and options.preset is None:
+        return ChosenPreset(preset=read_config(begun.path), why="the run's own configuration")
+    return choose_preset(workspace, options.method, options.preset)
+
+
+def _configure(chosen: ChosenPreset, options: TrainOptions) -> Resolved:
+    flags: dict[str, tuple[str, Any]] = {
+        "train.epochs": ("--epochs", options.epochs),
+        "train.steps": ("--steps", options.steps),
+        "train.precision": ("--precision", options.precision),
+    }
+    return configure(chosen, assignments=options.assignments, flags=flags)
+
+
+def _plan(
+    workspace: Workspace,
+    dataset: Dataset,
+    resolved: Resolved,
+    options: TrainOptions,
+    begun: RunFolder | None,
+    reporter: Reporter,
+) -> Planned:
+    """The plan: a resumed run keeps its own, as long as it fits the data and what was asked for now."""
+    planned = ensure_plan(
+        workspace=workspace,
+        dataset=dataset,
+        method=options.method,
+        preset=resolved.preset,
+        overrides=resolved.plan,
+        device=options.device,
+        workers=resolved.train.workers or 1,
+        reporter=reporter,
+        write=not options.dry_run,
+    )
+    if begun is None:
+        return planned
+    own = read_plan(begun.path)
+    if own.fingerprint_sha256 != planned.plan.fingerprint_sha256:
+        raise CheckpointError(
+            "cannot resume with other settings or data",
+            where=begun.path,
+            why=f"data.fingerprint: {own.fingerprint_sha256[:16]} then, {planned.plan.fingerprint_sha256[:16]} now",
+            fix="restore the dataset, or train a new run with --name NAME",
+        )
+    return replace(planned, plan=own)
+
+
+def _parameter_report(segmenter: Segmenter) -> tuple[StageParameters, ...]:
+    report = []
+    for stage in segmenter.stages():
+        optim.apply_stage(segmenter, stage)
+        report.append(StageParameters(stage=stage.name, groups=segmenter.parameter_groups()))
+    return tuple(report)
+
+
+def _values(plan: Plan) -> tuple[int, ...]:
+    return tuple(plan.labels[name] for name in plan.class_names)
+
+
+def _cases(dataset: Dataset, ids: Sequence[str]) -> tuple[Case, ...]:
+    by_id = {case.id: case for case in dataset.training}
+    missing = [case for case in ids if case not in by_id]
+    if missing:
+        raise DataError("validation cases are gone", where=dataset.root, why=", ".join(missing[:5]))
+    return tuple(by_id[case] for case in ids)
