@@ -14,6 +14,14 @@ _WITHOUT_SPACE = frozenset({"png", "jpg", "tiff"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Grid:
+    """Where an image or label lies, and the header that says so."""
+
+    geometry: Geometry
+    header: Header
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class GridVerdict:
     """`near` grids differ by less than a tenth of a voxel anywhere: one header can serve both."""
 
@@ -24,23 +32,25 @@ class GridVerdict:
         return "; ".join(self.differences)
 
 
-def compare_grids(image: Geometry, image_header: Header, other: Geometry, other_header: Header) -> GridVerdict:
+def compare_grids(image: Grid, label: Grid) -> GridVerdict:
     """Compare a label's or channel's grid with its image's.
 
     Pictures, and volumes whose header gives no orientation at all, are compared by shape alone.
     """
-    if image.shape != other.shape:
-        differences = image.differences(other)
-        if sorted(image.shape) == sorted(other.shape):
+    one, other = image.geometry, label.geometry
+    if one.shape != other.shape:
+        differences = one.differences(other) if has_space(image.header) and has_space(label.header) else []
+        differences = differences or [f"shape {_shape(one)} against {_shape(other)}"]
+        if sorted(one.shape) == sorted(other.shape):
             differences.insert(1, "the same lengths in another order: axes are swapped")
         return GridVerdict(kind="different", differences=tuple(differences))
-    if not (has_space(image_header) and has_space(other_header)):
+    if not (has_space(image.header) and has_space(label.header)):
         return GridVerdict(kind="same")
-    distance = image.corner_distance_mm(other)
+    distance = one.corner_distance_mm(other)
     if distance <= _SAME_MM:
         return GridVerdict(kind="same")
-    differences = image.differences(other)
-    kind: Literal["near", "different"] = "near" if distance <= _NEAR_VOXELS * min(image.spacing_mm) else "different"
+    differences = one.differences(other)
+    kind: Literal["near", "different"] = "near" if distance <= _NEAR_VOXELS * min(one.spacing_mm) else "different"
     return GridVerdict(kind=kind, differences=tuple(differences))
 
 
@@ -51,3 +61,7 @@ def has_space(header: Header) -> bool:
     if header.format == "nifti" and header.native is not None:
         return int(header.native["sform_code"]) > 0 or int(header.native["qform_code"]) > 0
     return True
+
+
+def _shape(geometry: Geometry) -> str:
+    return "x".join(map(str, geometry.shape))

@@ -22,15 +22,26 @@ from medmoe_cli.core.imaging.formats import ending_of, stem_of
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Listing:
-    """Complete cases, and what is wrong with the files' names.
+    """Cases, and what is wrong with the files' names.
 
-    `damaged` names cases that exist but lack a file.
+    Attributes:
+        training: complete cases of imagesTr.
+        test: complete cases of imagesTs.
+        damaged_training: cases of imagesTr that lack a file, with those they have (perhaps only a label).
+        damaged_test: the same of imagesTs.
+        findings: what is wrong.
     """
 
     training: tuple[Case, ...]
     test: tuple[Case, ...]
-    damaged: frozenset[str]
+    damaged_training: tuple[Case, ...]
+    damaged_test: tuple[Case, ...]
     findings: tuple[Finding, ...]
+
+    @property
+    def damaged(self) -> frozenset[str]:
+        """Names of the cases that exist but lack a file."""
+        return frozenset(case.id for case in (*self.damaged_training, *self.damaged_test))
 
 
 def list_cases(root: Path, file: DatasetFile) -> Listing:
@@ -41,19 +52,20 @@ def list_cases(root: Path, file: DatasetFile) -> Listing:
     else:
         training, damaged = _folder(root, file, "Tr", findings)
     test, damaged_test = _folder(root, file, "Ts", findings)
-    if not training and not damaged:
+    count = len(training) + sum(bool(case.images) for case in damaged)
+    if count == 0 and not file.listed:
         findings.append(_no_cases(root, file))
     findings += _clashes(training, test)
-    if file.num_training is not None and file.num_training != len(training) + len(damaged):
+    if file.num_training is not None and file.num_training != count:
         findings.append(
             warning(
                 "num-training",
-                f"numTraining says {file.num_training}, there are {len(training) + len(damaged)} training cases",
-                fix=f'set "numTraining": {len(training) + len(damaged)} in dataset.json',
+                f"numTraining says {file.num_training}, there are {count} training cases",
+                fix=f'set "numTraining": {count} in dataset.json',
                 file="dataset.json",
             )
         )
-    known = {case.id for case in (*training, *test)} | damaged | damaged_test
+    known = {case.id for case in (*training, *damaged, *test, *damaged_test)}
     strangers = sorted(set(file.patients) - known)
     if strangers:
         findings.append(
@@ -65,7 +77,11 @@ def list_cases(root: Path, file: DatasetFile) -> Listing:
             )
         )
     return Listing(
-        training=tuple(training), test=tuple(test), damaged=frozenset(damaged | damaged_test), findings=tuple(findings)
+        training=tuple(training),
+        test=tuple(test),
+        damaged_training=tuple(damaged),
+        damaged_test=tuple(damaged_test),
+        findings=tuple(findings),
     )
 
 
@@ -79,7 +95,7 @@ def files_per_case(file: DatasetFile, names: list[Path]) -> int:
     return channels
 
 
-def _folder(root: Path, file: DatasetFile, split: str, findings: list[Finding]) -> tuple[list[Case], set[str]]:
+def _folder(root: Path, file: DatasetFile, split: str, findings: list[Finding]) -> tuple[list[Case], list[Case]]:
     """Cases of imagesTr/labelsTr or imagesTs/labelsTs; labels are optional for test cases."""
     image_files = _of_ending(root, f"images{split}", file, findings)
     label_files = _of_ending(root, f"labels{split}", file, findings)
@@ -100,7 +116,7 @@ def _folder(root: Path, file: DatasetFile, split: str, findings: list[Finding]) 
             images[name[0]][name[1]] = path
     labels = {path.name[: -len(file.file_ending)]: path for path in label_files}
     cases: list[Case] = []
-    damaged: set[str] = set()
+    damaged: list[Case] = []
     for case in sorted(images):
         present = images[case]
         complete = _channels_complete(root, case, present, wanted, file, findings)
@@ -115,12 +131,9 @@ def _folder(root: Path, file: DatasetFile, split: str, findings: list[Finding]) 
                     file=_relative(present[min(present)], root),
                 )
             )
-        if complete and (label is not None or split == "Ts"):
-            ordered = tuple(present[channel] for channel in range(wanted))
-            patient = file.patients.get(case, case)
-            cases.append(Case(id=case, images=ordered, label=label, patient=patient))
-        else:
-            damaged.add(case)
+        whole = complete and (label is not None or split == "Ts")
+        files = tuple(present[channel] for channel in sorted(present) if channel < wanted)
+        (cases if whole else damaged).append(_case(case, files, label, file))
     for case in sorted(set(labels) - set(images)):
         close = nearest(case, images)
         findings.append(
@@ -134,7 +147,12 @@ def _folder(root: Path, file: DatasetFile, split: str, findings: list[Finding]) 
                 file=_relative(labels[case], root),
             )
         )
+        damaged.append(_case(case, (), labels[case], file))
     return cases, damaged
+
+
+def _case(case: str, images: tuple[Path, ...], label: Path | None, file: DatasetFile) -> Case:
+    return Case(id=case, images=images, label=label, patient=file.patients.get(case, case))
 
 
 def _channels_complete(
@@ -202,10 +220,10 @@ def _of_ending(root: Path, folder: str, file: DatasetFile, findings: list[Findin
     return found
 
 
-def _explicit(root: Path, file: DatasetFile, findings: list[Finding]) -> tuple[list[Case], set[str]]:
+def _explicit(root: Path, file: DatasetFile, findings: list[Finding]) -> tuple[list[Case], list[Case]]:
     """Cases that dataset.json lists under 'dataset'; environment variables in the paths are expanded."""
     cases: list[Case] = []
-    damaged: set[str] = set()
+    damaged: list[Case] = []
     for case, entry in sorted((file.listed or {}).items()):
         images = tuple(root / os.path.expandvars(name) for name in entry.images)
         label = root / os.path.expandvars(entry.label)
@@ -221,7 +239,8 @@ def _explicit(root: Path, file: DatasetFile, findings: list[Finding]) -> tuple[l
                 )
             )
         wanted = 1 if len(file.channels) == 3 and ending_of(images[0]) in PICTURE_ENDINGS else len(file.channels)
-        if len(images) not in {wanted, len(file.channels)}:
+        wrong_count = len(images) not in {wanted, len(file.channels)}
+        if wrong_count:
             findings.append(
                 error(
                     "channel-missing" if len(images) < wanted else "channel-extra",
@@ -231,11 +250,11 @@ def _explicit(root: Path, file: DatasetFile, findings: list[Finding]) -> tuple[l
                     file="dataset.json",
                 )
             )
-            damaged.add(case)
-        elif absent:
-            damaged.add(case)
+        if wrong_count or absent:
+            there = tuple(path for path in images if path not in absent)
+            damaged.append(_case(case, there, None if label in absent else label, file))
         else:
-            cases.append(Case(id=case, images=images, label=label, patient=file.patients.get(case, case)))
+            cases.append(_case(case, images, label, file))
     return cases, damaged
 
 

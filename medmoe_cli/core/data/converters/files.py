@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from medmoe_cli.core.base.errors import DataError, GeometryError
 from medmoe_cli.core.data.converters.source import LoadedCase
-from medmoe_cli.core.data.grids import compare_grids, has_space
+from medmoe_cli.core.data.grids import Grid, compare_grids, has_space
 from medmoe_cli.core.imaging.geometry import Geometry
-from medmoe_cli.core.imaging.image import Header, Image
+from medmoe_cli.core.imaging.image import Image, Labels
 from medmoe_cli.core.imaging.read import read_image, read_labels
 
 
@@ -41,7 +41,7 @@ def load_files(images: tuple[Path, ...], label: Path | None, reading: Reading) -
     notes: list[str] = []
     loaded = tuple(_image(path, reading) for path in images)
     for other in loaded[1:]:
-        verdict = compare_grids(loaded[0].geometry, loaded[0].header, other.geometry, other.header)
+        verdict = compare_grids(_grid(loaded[0]), _grid(other))
         if verdict.kind == "different":
             raise GeometryError(
                 "the channels lie on different grids",
@@ -52,29 +52,33 @@ def load_files(images: tuple[Path, ...], label: Path | None, reading: Reading) -
     if label is None:
         return LoadedCase(images=loaded, label=None)
     found = read_labels(label)
-    array = place_label(loaded[0], found.data, found.geometry, found.header, notes)
+    array = place_label(loaded[0], found, notes)
     if reading.threshold is not None:
         array = (array > reading.threshold).astype(np.uint8)
     return LoadedCase(images=loaded, label=array, notes=tuple(notes))
 
 
-def place_label(image: Image, data: NDArray[Any], geometry: Geometry, header: Header, notes: list[str]) -> NDArray[Any]:
+def place_label(image: Image, label: Labels, notes: list[str]) -> NDArray[Any]:
     """The label's voxels, once they are known to lie on the image's grid.
 
     Raises:
         GeometryError: they do not.
     """
-    verdict = compare_grids(image.geometry, image.header, geometry, header)
+    verdict = compare_grids(_grid(image), _grid(label))
     if verdict.kind == "different":
         raise GeometryError(
             "label on another grid than its image",
-            where=header.path,
+            where=label.header.path,
             why=str(verdict),
             fix="resample the label to the image's grid, or leave the case out",
         )
     if verdict.kind == "near":
         notes.append("label header differs from the image's by rounding; the image's is used")
-    return data
+    return label.data
+
+
+def _grid(image: Image | Labels) -> Grid:
+    return Grid(geometry=image.geometry, header=image.header)
 
 
 def _image(path: Path, reading: Reading) -> Image:

@@ -113,7 +113,7 @@ def load_class_files(
     stack = Stack(loaded.images[0].geometry.shape, overlap=overlap)
     for name, path in sorted(masks, key=lambda item: values[item[0]]):
         found = read_labels(path)
-        data = place_label(loaded.images[0], found.data, found.geometry, found.header, notes)
+        data = place_label(loaded.images[0], found, notes)
         threshold = reading.threshold
         if threshold is None:
             # 0/255 masks may have soft edges; 0/1 and other codes count from 1.
