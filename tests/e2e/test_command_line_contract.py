@@ -53,9 +53,7 @@ def test_every_verb_explains_itself(verb: str) -> None:
     ran = medmoe_here(verb, "--help")
     assert ran.code == 0
     assert "Usage: medmoe" in ran.out
-    short = {
-        line.split()[0] for line in ran.out.splitlines() if line.strip().startswith("-") and len(line.split()[0]) == 2
-    }
+    short = set(re.findall(r"(?<![\w-])-[a-z](?![\w-])", ran.out))
     assert short <= {"-i", "-o", "-m", "-d", "-j", "-q", "-v", "-p", "-g"}
 
 

@@ -114,7 +114,7 @@ def run_predict(
 
         prompts = read_prompts(options.prompts) if options.prompts is not None else None
         compute = resolve_compute(options.device, options.precision)
-        loaded = load_model(model, workspace=workspace)
+        loaded = load_model(model, workspace=workspace, reporter=record)
         record.info(
             f"model {loaded.source} ({loaded.plan.method}, {len(loaded.plan.labels)} classes) on {compute.device}"
         )

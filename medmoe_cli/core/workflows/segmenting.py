@@ -167,8 +167,9 @@ class _Run:
         if self.listen is not None:
             score = None if answer.scores is None else float(answer.scores[row])
             self.listen(Answered(request=request, probability=probability, score=score, token=token))
+        # Thresholded at the precision in which probabilities are kept, so that a mask and its probabilities agree.
         half = probability.astype(np.float16)
-        wins = (probability > self.threshold) & (half > self.best[index])
+        wins = (half > self.threshold) & (half > self.best[index])
         self.labels[index][wins] = request.value
         self.best[index][wins] = half[wins]
         if self.probabilities is not None:
