@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from medmoe_cli.core.nn.segmenter import Features, Output, Prompts, Segmenter, Stage
+from medmoe_cli.core.nn.weights import load_tensors, save_tensors
 
 KEYS = Path(__file__).parent / "keys"
 
@@ -265,12 +265,12 @@ class SegmenterContract(ABC):
 
     def test_save_and_load_round_trip(self, tmp_path: Path) -> None:
         first = self.build().eval()
-        save_file(first.state_dict(), tmp_path / "model.safetensors")
+        save_tensors(tmp_path / "model.safetensors", first.state_dict())
         second = self.build().eval()
         with torch.no_grad():
             for parameter in second.parameters():
                 parameter.add_(1)
-        second.load_state_dict(load_file(tmp_path / "model.safetensors"))
+        second.load_state_dict(load_tensors(tmp_path / "model.safetensors"))
         with torch.no_grad():
             assert torch.equal(first.decode(*self.encoded(first)).logits, second.decode(*self.encoded(second)).logits)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
 
 from medmoe_cli.core.base.errors import CheckpointError, ConfigError
 from medmoe_cli.core.models.segmote.config import SegmoteConfig
 from medmoe_cli.core.nn.sam2d import SamEncoder, SamSize, resize_table, sam_size
+from medmoe_cli.core.nn.weights import load_into
 
 BACKBONE_PARTS = ("image_encoder.", "prompt_encoder.", "mask_decoder.")
 
@@ -54,7 +54,6 @@ def build_encoder(config: SegmoteConfig, *, image_size: int) -> SamEncoder:
     )
 
 
-@torch.no_grad()
 def load_backbone_tensors(model: nn.Module, tensors: Mapping[str, Tensor], *, name: str) -> None:
     """Copy a backbone's tensors into the parts that carry SAM's names; position tables are resized to the input size.
 
@@ -66,24 +65,13 @@ def load_backbone_tensors(model: nn.Module, tensors: Mapping[str, Tensor], *, na
     Raises:
         CheckpointError: a tensor of SAM's parts is missing or has another shape; the first ones are named.
     """
-    own = {key: value for key, value in model.state_dict().items() if key.startswith(BACKBONE_PARTS)}
-    fitting: dict[str, Tensor] = {}
-    problems = []
-    for key, target in own.items():
-        source = tensors.get(key)
-        if source is not None and source.shape != target.shape:
-            source = resize_table(key, source, target.shape)
-        if source is not None:
-            fitting[key] = source
-        elif key in tensors:
-            problems.append(f"{key} is {tuple(tensors[key].shape)}, not {tuple(target.shape)}")
-        else:
-            problems.append(f"{key} is missing")
-    if problems:
+    parts = {key: tensor for key, tensor in tensors.items() if key.startswith(BACKBONE_PARTS)}
+    report = load_into(model, parts, resize=resize_table, where=f"backbone '{name}'")
+    missing = [key for key in report.missing if key.startswith(BACKBONE_PARTS)]
+    if missing:
         raise CheckpointError(
-            f"weights do not fit the backbone '{name}'",
-            why=f"{len(problems)} of {len(own)} tensors: " + "; ".join(problems[:3]),
+            f"{len(missing)} tensors are missing",
+            where=f"backbone '{name}'",
+            why=", ".join(missing[:3]) + (" and more" if len(missing) > 3 else ""),
             fix=f"medmoe models show {name}",
         )
-    for key, source in fitting.items():
-        own[key].copy_(source)
