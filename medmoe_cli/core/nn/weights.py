@@ -201,9 +201,18 @@ def _read_torch(path: Path, *, allow_namespace: bool) -> object:
     except UnpicklingError as error:
         text = str(error)
         found = re.search(r"GLOBAL (\S+)", text) or re.search(r"safe_globals\(\[(\S+?)\]\)", text)
-        why = f"it holds {found[1]}, which could run code" if found else "it holds more than tensors"
+        if found is None:
+            raise CheckpointError(
+                "not a readable checkpoint",
+                where=path,
+                why="it is no file that torch saved, or it holds more than tensors",
+                fix="download the file again, or save its state_dict() alone as .safetensors",
+            ) from error
         raise CheckpointError(
-            "refused to load", where=path, why=why, fix="save its state_dict() alone, as .safetensors, and add that"
+            "refused to load",
+            where=path,
+            why=f"it holds {found[1]}, which could run code",
+            fix="save its state_dict() alone, as .safetensors, and add that",
         ) from error
     except _READ_ERRORS as error:
         raise CheckpointError(

@@ -36,8 +36,8 @@ class Experts(nn.Module):
         self.bias_in = nn.Parameter(torch.zeros(num_experts, hidden))
         self.weight_out = nn.Parameter(torch.empty(num_experts, hidden, width))
         self.bias_out = nn.Parameter(torch.zeros(num_experts, width))
-        nn.init.trunc_normal_(self.weight_in, std=width**-0.5)
-        nn.init.trunc_normal_(self.weight_out, std=hidden**-0.5)
+        nn.init.normal_(self.weight_in, std=width**-0.5)
+        nn.init.normal_(self.weight_out, std=hidden**-0.5)
 
     def forward(self, items_ND: Tensor, routing: Routing) -> Tensor:
         """Token-choice: the gated sum of each item's chosen experts, (N, D)."""

@@ -4,7 +4,7 @@ Paper:   Segment Anything, ICCV 2023, arXiv:2304.02643
 Code:    facebookresearch/segment-anything, Apache-2.0 (state dicts are interchangeable)
 Differs: 1. attention is fused and windows are not padded (see attention.py); the results agree to 1e-4
             (tests/parity/test_sam_encoder.py).
-         2. a fresh model starts from truncated normal weights and position tables instead of zero tables, because
+         2. a fresh model starts from normal weights and position tables (0.02) instead of zero tables, because
             it may be trained from scratch (tests/unit/nn/test_sam_encoder_options.py).
 Shapes:  B images, H W token grid, D width, C neck width.
 """
@@ -115,14 +115,14 @@ class SamEncoder(nn.Module):
         )
 
     def _initialise(self) -> None:
-        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        nn.init.normal_(self.pos_embed, std=0.02)
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
             elif isinstance(module, Attention):
-                nn.init.trunc_normal_(module.rel_pos_h, std=0.02)
-                nn.init.trunc_normal_(module.rel_pos_w, std=0.02)
+                nn.init.normal_(module.rel_pos_h, std=0.02)
+                nn.init.normal_(module.rel_pos_w, std=0.02)
 
 
 class Block(nn.Module):

@@ -1,0 +1,163 @@
+"""Backbones: public checkpoints turned into SAM's own names, and read back with their sha256 checked.
+
+IMISNet (github.com/uni-medical/IMIS-Bench) keeps SAM's encoder under timm's names with an unused 256-wide neck inside,
+its own 768-wide neck beside it, and more than a SAM: a CLIP text encoder and semantic tokens, which are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from medmoe_cli.core.base.errors import CheckpointError
+from medmoe_cli.core.base.hashing import file_sha256
+from medmoe_cli.core.config.backbones import BACKBONES, TENSORS_FILE, read_record
+from medmoe_cli.core.nn.sam2d import SamEncoder, build_mask_decoder, build_prompt_encoder, resize_table, sam_size
+from medmoe_cli.core.nn.weights import KeyReport, load_into, load_tensors
+
+_TIMM = "image_encoder.sam_encoder."
+_IMIS_LEFT_OUT = (
+    _TIMM + "neck.",
+    "text_model.",
+    "text_out_dim.",
+    "mask_decoder.semantic_",
+    "mask_decoder.text_output.",
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Converted:
+    """A checkpoint in SAM's names.
+
+    Attributes:
+        tensors: 'image_encoder.', 'prompt_encoder.' and 'mask_decoder.' names.
+        report: against the architecture at 1024 pixels; nothing is missing.
+        left_out: names of the source that medmoe knows and does not use.
+        parameters: how many, buffers not counted.
+    """
+
+    tensors: dict[str, Tensor]
+    report: KeyReport
+    left_out: tuple[str, ...]
+    parameters: int
+
+
+class SamParts(nn.Module):
+    """The parts of a SAM under the names of its checkpoints."""
+
+    def __init__(self, architecture: str, *, image_size: int = 1024) -> None:
+        super().__init__()
+        size = sam_size(architecture)
+        self.image_encoder = SamEncoder(size, image_size=image_size)
+        grid = self.image_encoder.grid
+        self.prompt_encoder = build_prompt_encoder(width=size.neck_width, image_size=image_size, grid=grid)
+        self.mask_decoder = build_mask_decoder(width=size.neck_width)
+
+
+def convert(tensors: Mapping[str, Tensor], *, architecture: str, where: Path) -> Converted:
+    """Turn a public checkpoint's tensors into SAM's names and check them against the architecture.
+
+    Args:
+        tensors: as `read_foreign` gives them.
+        architecture: a name of `BACKBONES`.
+        where: the file, for errors.
+
+    Raises:
+        CheckpointError: a tensor is missing or has another shape; the fix names the architecture that fits, if one
+            does.
+    """
+    renamed, left_out = _rename(tensors, architecture)
+    skeleton = _skeleton(architecture)
+    try:
+        report = load_into(skeleton, renamed, resize=resize_table, where=where)
+        if report.missing:
+            names = ", ".join(report.missing[:2]) + (", and more" if len(report.missing) > 2 else "")
+            raise CheckpointError(
+                "incomplete checkpoint",
+                where=where,
+                why=f"{len(report.missing)} of {architecture}'s tensors are missing: {names}",
+                fix="add a file with image encoder, prompt encoder and mask decoder",
+            )
+    except CheckpointError as error:
+        fitting = [name for name in BACKBONES if name != architecture and _fits(tensors, name)]
+        if not fitting:
+            raise
+        raise CheckpointError(
+            f"not a {architecture}", where=where, why=error.why, fix=f"medmoe models add {fitting[0]} {where}"
+        ) from error
+    return Converted(
+        tensors={name: renamed[name] for name in report.loaded},
+        report=report,
+        left_out=left_out,
+        parameters=sum(renamed[name].numel() for name, _ in skeleton.named_parameters()),
+    )
+
+
+def load_backbone(folder: Path) -> dict[str, Tensor]:
+    """The tensors of an added backbone, by SAM's names.
+
+    Args:
+        folder: holds model.safetensors and model.json.
+
+    Raises:
+        CheckpointError: absent, or its bytes are not those that were added.
+    """
+    verify_backbone(folder)
+    return load_tensors(folder / TENSORS_FILE)
+
+
+def verify_backbone(folder: Path) -> None:
+    """Compare the tensors' sha256 with the record's.
+
+    Raises:
+        CheckpointError: absent or changed.
+    """
+    record = read_record(folder)
+    path = folder / TENSORS_FILE
+    if not path.is_file():
+        raise CheckpointError(
+            "model without weights", where=folder, why=f"{TENSORS_FILE} is gone", fix=_add_again(record.architecture)
+        )
+    found = file_sha256(path)
+    if found != record.tensors_sha256:
+        raise CheckpointError(
+            "damaged weights",
+            where=path,
+            why=f"sha256 is {found[:12]}..., {record.tensors_sha256[:12]}... was added",
+            fix=_add_again(record.architecture),
+        )
+
+
+def _rename(tensors: Mapping[str, Tensor], architecture: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    if architecture != "imisnet-b":
+        return dict(tensors), ()
+    left_out = tuple(name for name in tensors if name.startswith(_IMIS_LEFT_OUT))
+    return {_from_timm(name): tensor for name, tensor in tensors.items() if name not in set(left_out)}, left_out
+
+
+def _from_timm(name: str) -> str:
+    if not name.startswith(_TIMM):
+        return name
+    inner = name.removeprefix(_TIMM).replace(".mlp.fc1.", ".mlp.lin1.").replace(".mlp.fc2.", ".mlp.lin2.")
+    return f"image_encoder.{inner}"
+
+
+def _skeleton(architecture: str) -> SamParts:
+    with torch.device("meta"):
+        return SamParts(architecture)
+
+
+def _fits(tensors: Mapping[str, Tensor], architecture: str) -> bool:
+    renamed, _ = _rename(tensors, architecture)
+    try:
+        return not load_into(_skeleton(architecture), renamed, resize=resize_table).missing
+    except CheckpointError:
+        return False
+
+
+def _add_again(architecture: str) -> str:
+    return f"remove the folder, then medmoe models add {architecture} {BACKBONES[architecture].file}"

@@ -1,0 +1,234 @@
+"""`medmoe models`: bring pretrained weights into the workspace, list what is there, show one.
+
+A public checkpoint is read once, without running any code, turned into safetensors under SAM's names and kept by
+sha256 as WORKSPACE/models/NAME/{model.safetensors, model.json}.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import medmoe_cli
+from medmoe_cli.core.base import atomic, jsonio
+from medmoe_cli.core.base.errors import CheckpointError, ConfigError
+from medmoe_cli.core.base.hashing import file_sha256
+from medmoe_cli.core.base.progress import Reporter
+from medmoe_cli.core.base.suggest import did_you_mean
+from medmoe_cli.core.base.workspace import Workspace
+from medmoe_cli.core.config.backbones import (
+    BACKBONES,
+    RECORD_FILE,
+    TENSORS_FILE,
+    BackboneFacts,
+    BackboneRecord,
+    KeySummary,
+    backbone_facts,
+    check_name,
+    read_record,
+)
+from medmoe_cli.core.workflows.run_record import RunRecorder
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelAdded:
+    """Outcome of adding a backbone; `cached` when the same file had been added before."""
+
+    folder: Path
+    record: BackboneRecord
+    cached: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelEntry:
+    """A model of the workspace; without a record, `problem` says what is wrong with it."""
+
+    name: str
+    folder: Path
+    size_mb: float
+    record: BackboneRecord | None
+    problem: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelList:
+    """What the workspace holds, and the known backbones it does not hold."""
+
+    models: tuple[ModelEntry, ...]
+    available: tuple[BackboneFacts, ...]
+
+
+def add_model(
+    *, workspace: Workspace, architecture: str, path: Path, reporter: Reporter, name: str | None = None
+) -> ModelAdded:
+    """Convert a public checkpoint and keep it.
+
+    Args:
+        workspace: receives models/NAME.
+        architecture: a name of `BACKBONES`.
+        path: the checkpoint, .pth or .safetensors.
+        reporter: is told what happens.
+        name: another name than the architecture's, for instance for a fine-tuned SAM.
+
+    Raises:
+        ConfigError: unknown architecture, bad name, or the name is taken by other weights.
+        CheckpointError: not readable, hostile, or not that architecture.
+        ResourceError: no space.
+    """
+    facts = backbone_facts(architecture)
+    name = name or architecture
+    check_name(name)
+    folder = workspace.models / name
+    if folder.parent.is_dir():
+        atomic.sweep(folder.parent)
+    arguments = {"architecture": architecture, "path": path, "name": name}
+    with RunRecorder("models add", folder=None, reporter=reporter, arguments=arguments) as recorder:
+        if not path.is_file():
+            why = "it is a folder" if path.is_dir() else "there is no such file"
+            raise CheckpointError("weights not found", where=path, why=why, fix=f"get {facts.file} from {facts.source}")
+        source_sha256 = file_sha256(path)
+        recorder.inputs[str(path)] = source_sha256
+        kept = _kept(folder, architecture=architecture, source_sha256=source_sha256, reporter=recorder)
+        if kept is not None:
+            return ModelAdded(folder=folder, record=kept, cached=True)
+        _refuse_anothers_file(facts, source_sha256)
+        record = _convert_into(folder, facts=facts, path=path, source_sha256=source_sha256, reporter=recorder)
+        recorder.folder = folder
+        recorder.add_output(folder / TENSORS_FILE)
+        return ModelAdded(folder=folder, record=record, cached=False)
+
+
+def list_models(workspace: Workspace) -> ModelList:
+    """Everything under WORKSPACE/models, damaged or not, by name; only records are read, not the weights."""
+    folders = sorted(path.parent for path in workspace.models.glob(f"[!.]*/{RECORD_FILE}"))
+    entries = tuple(_entry(folder) for folder in folders)
+    held = {entry.record.architecture for entry in entries if entry.record is not None}
+    return ModelList(models=entries, available=tuple(facts for facts in BACKBONES.values() if facts.name not in held))
+
+
+def show_model(workspace: Workspace, name: str) -> ModelEntry:
+    """One model, its weights checked against their sha256.
+
+    Raises:
+        CheckpointError: no such model, or damaged.
+    """
+    from medmoe_cli.core.nn.backbones import verify_backbone
+
+    folder = find_model(workspace, name)
+    verify_backbone(folder)
+    return _entry(folder)
+
+
+def find_model(workspace: Workspace, name: str) -> Path:
+    """The folder of a model given by name or path.
+
+    Raises:
+        CheckpointError: neither.
+    """
+    for folder in (workspace.models / name, Path(name)):
+        if (folder / RECORD_FILE).is_file():
+            return folder
+    facts = BACKBONES.get(name)
+    if facts is not None:
+        raise CheckpointError(
+            f"model '{name}' is not here yet",
+            where=workspace.models,
+            why=f"its weights are {facts.file} from {facts.source}",
+            fix=f"medmoe models add {name} {facts.file}",
+        )
+    known = [entry.name for entry in list_models(workspace).models]
+    raise CheckpointError(
+        f"unknown model '{name}'",
+        where=workspace.models,
+        why=did_you_mean(name, [*known, *BACKBONES]),
+        fix="medmoe models list",
+    )
+
+
+def _kept(folder: Path, *, architecture: str, source_sha256: str, reporter: Reporter) -> BackboneRecord | None:
+    """The record of the same source added before; None when there is nothing, or what is there is damaged."""
+    from medmoe_cli.core.nn.backbones import verify_backbone
+
+    if not folder.exists():
+        return None
+    try:
+        record = read_record(folder)
+    except CheckpointError as error:
+        reporter.warn(f"{error.what} in {error.where}: {error.why}; adding it again")
+        return None
+    if record.architecture != architecture or record.source_sha256 != source_sha256:
+        raise ConfigError(
+            f"model '{folder.name}' exists",
+            where=folder,
+            why=f"it is {record.architecture} made from {record.source_file}, other weights than these",
+            fix=f"add --name OTHER, or remove {folder}",
+        )
+    try:
+        verify_backbone(folder)
+    except CheckpointError as error:
+        reporter.warn(f"{error.what} in {error.where}: {error.why}; adding it again")
+        return None
+    return record
+
+
+def _refuse_anothers_file(facts: BackboneFacts, source_sha256: str) -> None:
+    for other in BACKBONES.values():
+        if other.sha256 == source_sha256 and other.name != facts.name:
+            raise CheckpointError(
+                f"not a {facts.name}",
+                why=f"this is the public {other.file}",
+                fix=f"medmoe models add {other.name} {other.file}",
+            )
+
+
+def _convert_into(
+    folder: Path, *, facts: BackboneFacts, path: Path, source_sha256: str, reporter: Reporter
+) -> BackboneRecord:
+    from medmoe_cli.core.nn.backbones import convert
+    from medmoe_cli.core.nn.weights import read_foreign, save_tensors
+
+    converted = convert(read_foreign(path), architecture=facts.name, where=path)
+    report = converted.report
+    reporter.info(f"{path.name}: {report.line()}, {len(converted.left_out)} left out")
+    if facts.sha256 is not None and facts.sha256 != source_sha256:
+        reporter.info(f"not the public {facts.file} (another sha256): taken as other weights of a {facts.name}")
+    if report.unexpected:
+        names = ", ".join(report.unexpected[:2]) + (", and more" if len(report.unexpected) > 2 else "")
+        reporter.warn(f"{len(report.unexpected)} unexpected tensors are left out: {names}")
+
+    def fill(temporary: Path) -> None:
+        tensors = save_tensors(temporary / TENSORS_FILE, converted.tensors, {"architecture": facts.name})
+        record = BackboneRecord(
+            name=folder.name,
+            architecture=facts.name,
+            parameters=converted.parameters,
+            tensors_sha256=file_sha256(tensors),
+            source_file=path.name,
+            source_sha256=source_sha256,
+            source_is_public=None if facts.sha256 is None else facts.sha256 == source_sha256,
+            keys=KeySummary(
+                loaded=len(report.loaded),
+                resized=report.resized,
+                unexpected=report.unexpected,
+                left_out=converted.left_out,
+            ),
+            licence=facts.licence,
+            added=datetime.now(UTC).isoformat(timespec="seconds"),
+            medmoe=medmoe_cli.__version__,
+        )
+        jsonio.write(temporary / RECORD_FILE, record)
+
+    atomic.replace_dir(folder, fill)
+    return read_record(folder)
+
+
+def _entry(folder: Path) -> ModelEntry:
+    tensors = folder / TENSORS_FILE
+    size_mb = round(tensors.stat().st_size / 1e6, 1) if tensors.is_file() else 0.0
+    try:
+        record = read_record(folder)
+    except CheckpointError as error:
+        return ModelEntry(name=folder.name, folder=folder, size_mb=size_mb, record=None, problem=error.why)
+    problem = "" if tensors.is_file() else f"{TENSORS_FILE} is gone"
+    return ModelEntry(name=folder.name, folder=folder, size_mb=size_mb, record=record, problem=problem)
