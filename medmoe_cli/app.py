@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import os
 import sys
 import traceback
@@ -14,6 +12,17 @@ from typing import Annotated, Any
 import typer
 
 import medmoe_cli
+from medmoe_cli.commands.check import check
+from medmoe_cli.commands.convert import convert
+from medmoe_cli.commands.demo import demo
+from medmoe_cli.commands.doctor import doctor
+from medmoe_cli.commands.evaluate import evaluate
+from medmoe_cli.commands.models import models
+from medmoe_cli.commands.plan import plan
+from medmoe_cli.commands.predict import predict
+from medmoe_cli.commands.preprocess import preprocess
+from medmoe_cli.commands.presets import presets
+from medmoe_cli.commands.train import train
 from medmoe_cli.console import Console
 from medmoe_cli.core.base.errors import ConfigError, MedMoEError, ResourceError
 from medmoe_cli.core.base.suggest import nearest
@@ -33,27 +42,10 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["--help"]},
 )
-# Interim while the verbs are being built: register those whose module exists.
-for _name in (
-    "convert",
-    "check",
-    "plan",
-    "preprocess",
-    "train",
-    "predict",
-    "evaluate",
-    "models",
-    "presets",
-    "demo",
-    "doctor",
-):
-    if importlib.util.find_spec(f"medmoe_cli.commands.{_name}") is None:
-        continue
-    _verb = getattr(importlib.import_module(f"medmoe_cli.commands.{_name}"), _name)
-    if isinstance(_verb, typer.Typer):
-        app.add_typer(_verb, name=_name)
-    else:
-        app.command()(_verb)
+for _verb in (convert, check, plan, preprocess, train, predict, evaluate, demo, doctor):
+    app.command()(_verb)
+app.add_typer(models, name="models")
+app.add_typer(presets, name="presets")
 
 # typer carries its own copy of click in some releases and uses the installed one in others; its BadParameter leads
 # to the right family of exceptions in both.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from medmoe_cli.core.base.errors import MedMoEError, ProblemList
 _FEW = 20
 _CASE_S = 2.0
 _HEARTBEAT_S = 30.0
+_PIPE_WIDTH = 200
 
 
 class Console:
@@ -28,7 +30,9 @@ class Console:
 
     def __init__(self, *, verbosity: int = 0, json_mode: bool = False, color: bool = True) -> None:
         self.verbosity, self.json_mode = verbosity, json_mode
-        self._out = RichConsole(no_color=not color, highlight=False, soft_wrap=True)
+        # A pipe has no width: tables get all they need there instead of folding at 80.
+        width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH
+        self._out = RichConsole(no_color=not color, highlight=False, soft_wrap=True, width=width)
         self._err = RichConsole(stderr=True, no_color=not color, highlight=False, soft_wrap=True)
         self._progress: Progress | None = None
         self._task_name, self._done = "", 0
@@ -59,8 +63,7 @@ class Console:
             table.add_column(column, justify="right" if numeric else "left", overflow="fold")
         for row in rows:
             table.add_row(*(_cell(value) for value in row))
-        # A pipe has no width: give tables all they need there instead of folding at 80.
-        self._out.print(table, width=None if self._out.is_terminal else 200, soft_wrap=False)
+        self._out.print(table, soft_wrap=False)
 
     def next_command(self, command: str) -> None:
         """Every verb ends with the next command to type."""
