@@ -19,7 +19,7 @@ def doctor(context: typer.Context) -> None:
     found = run_doctor(session.workspace)
     console = session.console
     console.json(found)
-    rows = [
+    rows: list[list[object]] = [
         ["medmoe", found.medmoe],
         ["python", f"{found.python} on {found.platform}"],
         ["devices", ", ".join(found.devices)],
@@ -31,7 +31,7 @@ def doctor(context: typer.Context) -> None:
         *[["problem", text] for text in found.problems],
         *[["advice", text] for text in found.advice],
     ]
-    console.table("medmoe doctor", ["what", "found"], [[name, str(value)] for name, value in rows])
+    console.table("medmoe doctor", ["what", "found"], [[row[0], str(row[1])] for row in rows])
     if found.problems:
         raise typer.Exit(ResourceError.exit_code)
     console.next_command("medmoe demo")

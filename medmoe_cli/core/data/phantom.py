@@ -6,6 +6,7 @@ so that one intensity never tells the organ.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,15 +66,15 @@ def make_phantom(
         organ = _inside(coordinates, moved, grown) & body & (labels == 0)
         labels[organ] = value
         image[organ] = levels[mr] * rng.uniform(0.92, 1.08)
-    image = ndimage.gaussian_filter(image, (0.7, 0.7, 0.0))
+    smooth = np.asarray(ndimage.gaussian_filter(image, (0.7, 0.7, 0.0)), np.float64)
     if mr:
         bias = ndimage.gaussian_filter(rng.standard_normal(shape), [size / 4 for size in shape])
-        image = image * (1 + 0.25 * bias / max(float(np.abs(bias).max()), 1e-6))
-    image = image + rng.standard_normal(shape) * (35.0 if mr else 18.0)
+        smooth *= 1 + 0.25 * bias / max(float(np.abs(bias).max()), 1e-6)
+    smooth += rng.standard_normal(shape) * (35.0 if mr else 18.0)
     affine = np.diag([-spacing_mm[0], -spacing_mm[1], spacing_mm[2], 1.0])
     affine[:3, 3] = [shape[0] * spacing_mm[0] / 2, shape[1] * spacing_mm[1] / 2, -40.0]
     return Phantom(
-        image=image.round().astype(np.int16),
+        image=smooth.round().astype(np.int16),
         labels=labels,
         geometry=Geometry(shape=shape, affine=affine),
         modality=modality,
@@ -81,9 +82,9 @@ def make_phantom(
 
 
 def _inside(
-    grid: list[NDArray[np.floating]],
-    centre: NDArray[np.floating] | tuple[float, ...],
-    radii: NDArray[np.floating] | tuple[float, ...],
+    grid: Sequence[NDArray[np.floating]],
+    centre: Sequence[float] | NDArray[np.floating],
+    radii: Sequence[float] | NDArray[np.floating],
 ) -> NDArray[np.bool_]:
     total = sum(((grid[axis] - centre[axis]) / radii[axis]) ** 2 for axis in range(3))
     return np.asarray(total) <= 1
