@@ -1,0 +1,131 @@
+"""Augmentation: a function of sample and seed, labels keep their values, padding stays padding."""
+
+from __future__ import annotations
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medmoe_cli.core.config.sections import AugmentConfig
+from medmoe_cli.core.data.augment import Augment
+from medmoe_cli.core.imaging.sample import Sample
+
+NOTHING = {
+    f"{name}_probability": 0.0
+    for name in ("rotation", "scale", "elastic", "mirror", "gamma", "brightness", "contrast", "noise", "blur")
+}
+EVERYTHING = AugmentConfig(**dict.fromkeys(NOTHING, 1.0))
+SIZE = 48
+
+
+def sample(seed: int = 0, *, channels: int = 2, dtype: type[np.integer] = np.uint8) -> Sample:
+    draw = np.random.default_rng(seed)
+    valid = np.zeros((SIZE, SIZE), bool)
+    valid[: SIZE - 8] = True
+    label = np.zeros((SIZE, SIZE), dtype)
+    label[8:20, 5:30], label[22:34, 12:40] = 3, 200
+    image = draw.random((channels, SIZE, SIZE), dtype=np.float32) * 0.3 + (label / 400.0).astype(np.float32)
+    return Sample(image=image * valid, label=label, valid=valid, case_id="a", index=4)
+
+
+def same(one: Sample, other: Sample) -> bool:
+    assert one.label is not None
+    assert other.label is not None
+    return bool(
+        (one.image == other.image).all() and (one.label == other.label).all() and (one.valid == other.valid).all()
+    )
+
+
+@settings(max_examples=30)
+@given(
+    seed=st.integers(0, 2**63 - 1),
+    what=st.sampled_from([*NOTHING, "everything"]),
+    mirror=st.sampled_from([(), ("horizontal",), ("vertical",), ("horizontal", "vertical")]),
+)
+def test_labels_take_no_new_values(seed: int, what: str, mirror: tuple[str, ...]) -> None:
+    config = EVERYTHING if what == "everything" else AugmentConfig(**{**NOTHING, what: 1.0})
+    before = sample(dtype=np.uint16)
+    after = Augment(config, mirror_axes=mirror)(before, seed)
+    assert after.label is not None
+    assert after.label.dtype == np.uint16
+    assert set(np.unique(after.label)) <= {0, 3, 200}
+    assert after.image.dtype == np.float32
+    assert after.image.shape == before.image.shape
+    assert after.image.min() >= 0
+    assert after.image.max() <= 1
+    assert (after.image[:, ~after.valid] == 0).all()
+    assert (after.label[~after.valid] == 0).all()
+    assert (after.case_id, after.index) == ("a", 4)
+    assert same(before, sample(dtype=np.uint16)), "the input was changed"
+
+
+def test_a_sample_depends_on_its_seed_alone() -> None:
+    augment = Augment(EVERYTHING, mirror_axes=("horizontal",))
+    first = [augment(sample(), seed) for seed in range(12)]
+    np.random.random(3)  # noqa: NPY002
+    random.seed(99)
+    assert all(same(first[seed], augment(sample(), seed)) for seed in reversed(range(12)))
+    assert all(
+        same(first[seed], Augment(EVERYTHING, mirror_axes=("horizontal",))(sample(), seed)) for seed in (5, 0, 11)
+    )
+    with ThreadPoolExecutor(4) as threads:
+        assert all(map(same, first, threads.map(lambda seed: augment(sample(), seed), range(12))))
+    assert len({one.image.tobytes() for one in first}) == 12
+
+
+def test_the_global_generators_are_left_alone() -> None:
+    kept, kept_python = np.random.get_state(), random.getstate()  # noqa: NPY002
+    Augment(EVERYTHING, mirror_axes=("horizontal",))(sample(), 7)
+    now = np.random.get_state()  # noqa: NPY002
+    assert (now[1] == kept[1]).all()
+    assert now[2:] == kept[2:]
+    assert random.getstate() == kept_python
+
+
+def test_off_is_the_identity() -> None:
+    augment = Augment(AugmentConfig(**NOTHING), mirror_axes=("horizontal",))
+    assert all(same(augment(sample(), seed), sample()) for seed in range(5))
+
+
+@pytest.mark.parametrize(("direction", "axis"), [("vertical", -2), ("horizontal", -1)])
+def test_mirroring_is_along_the_plans_axes_and_as_often_as_asked(direction: str, axis: int) -> None:
+    before = sample()
+    always = Augment(AugmentConfig(**{**NOTHING, "mirror_probability": 1.0}), mirror_axes=(direction,))
+    after = always(before, 0)
+    assert (after.image == np.flip(before.image, axis)).all()
+    assert (after.valid == np.flip(before.valid, axis)).all()
+    never = Augment(AugmentConfig(**{**NOTHING, "mirror_probability": 1.0}), mirror_axes=())
+    assert same(never(before, 0), before)
+    half = Augment(AugmentConfig(**{**NOTHING, "mirror_probability": 0.5}), mirror_axes=(direction,))
+    flipped = sum(not same(half(before, seed), before) for seed in range(400))
+    assert 150 < flipped < 250
+
+
+def test_image_label_and_valid_move_together() -> None:
+    config = AugmentConfig(**{**NOTHING, "rotation_probability": 1.0, "rotation_degrees": 90.0})
+    label = np.zeros((SIZE, SIZE), np.uint8)
+    label[10:30, 14:38] = 1
+    before = Sample(
+        image=label[None].astype(np.float32), label=label, valid=np.ones(label.shape, bool), case_id="a", index=0
+    )
+    for seed in range(8):
+        after = Augment(config, mirror_axes=())(before, seed)
+        assert after.label is not None
+        disagreement = np.abs(after.image[0] - after.label) > 0.5
+        assert disagreement.mean() < 0.01
+        assert 0.5 < after.label.sum() / label.sum() < 1.2
+
+
+def test_values_kept_as_they_are_may_leave_the_unit_range() -> None:
+    config = AugmentConfig(**{**NOTHING, "brightness_probability": 1.0, "brightness": 0.5})
+    bright = Sample(
+        image=np.full((1, 8, 8), 5.0, np.float32), label=None, valid=np.ones((8, 8), bool), case_id="a", index=0
+    )
+    assert Augment(config, mirror_axes=(), unit_range=False)(bright, 3).image.max() > 1
+    after = Augment(config, mirror_axes=())(bright, 3)
+    assert after.image.max() == 1
+    assert after.label is None

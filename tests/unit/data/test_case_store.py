@@ -1,0 +1,117 @@
+"""Stored cases: written whole, read sample by sample, damage noticed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medmoe_cli.core.base.errors import DataError
+from medmoe_cli.core.data.store import CaseRecord, Store, Stored, Writing
+
+SHAPE = (5, 2, 24, 32)
+
+
+def write(store: Store, *, case: str = "a", key: str = "k", seed: int = 0) -> tuple[CaseRecord, np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    images = random.random(SHAPE).astype(np.float16).astype(np.float32)
+    labels = random.integers(0, 300, (SHAPE[0], *SHAPE[2:]))
+    writing = Writing(case=case, key=key, shape=SHAPE, valid_shape=(20, 32), spacing_mm=(1.0, 1.0))
+    for image, label in zip(images, labels, strict=True):
+        writing.add(image, label)
+    return store.write(writing), images, labels
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    store = Store(folder=tmp_path / "store")
+    record, images, labels = write(store)
+    assert record == store.record("a") == store.finished("a", "k")
+    for index in range(SHAPE[0]):
+        stored = store.read(record, index)
+        assert (stored.image == images[index]).all()
+        assert (stored.label == labels[index]).all()
+        assert stored.valid[:20].all()
+        assert not stored.valid[20:].any()
+        values, counts = np.unique(labels[index][labels[index] > 0], return_counts=True)
+        assert record.voxels_per_label[index] == dict(zip(values.tolist(), counts.tolist(), strict=True))
+    assert sorted(path.name for path in store.folder.iterdir()) == ["a.b2nd", "a.case.json"]
+
+
+def test_equal_cases_give_equal_bytes(tmp_path: Path) -> None:
+    one, other = Store(folder=tmp_path / "one"), Store(folder=tmp_path / "other")
+    assert write(one)[0].sha256 == write(other)[0].sha256
+
+
+def test_volumes_are_cut_into_blocks(tmp_path: Path) -> None:
+    store = Store(folder=tmp_path)
+    image = np.random.default_rng(0).random((1, 70, 65, 80)).astype(np.float16).astype(np.float32)
+    label = (image[0] > 0.5).astype(np.uint8) * 3
+    writing = Writing(case="v", key="k", shape=(1, *image.shape), valid_shape=image.shape[1:], spacing_mm=(1, 1, 1))
+    writing.add(image, label)
+    assert writing.array.chunks == (1, 1, 64, 64, 64)
+    stored = store.read(store.write(writing), 0)
+    assert (stored.image == image).all()
+    assert (stored.label == label).all()
+    assert stored.valid.all()
+
+
+def test_only_these_inputs_count_as_finished(tmp_path: Path) -> None:
+    store = Store(folder=tmp_path)
+    write(store)
+    assert store.finished("a", "other key") is None
+    assert store.finished("b", "k") is None
+    store.record_file("a").write_text("{")
+    assert store.finished("a", "k") is None
+
+
+def test_every_flipped_byte_is_noticed(tmp_path: Path) -> None:
+    store = Store(folder=tmp_path)
+    record, images, labels = write(store)
+    whole = store.file("a").read_bytes()
+    random = np.random.default_rng(1)
+    for position in random.integers(0, len(whole), 60).tolist():
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << int(random.integers(8))
+        store.file("a").write_bytes(damaged)
+        assert store.finished("a", "k") is None
+        for index in range(SHAPE[0]):
+            stored = read_or_none(store, record, index)
+            if stored is not None:
+                assert (stored.image == images[index]).all()
+                assert (stored.label == labels[index]).all()
+
+
+def read_or_none(store: Store, record: CaseRecord, index: int) -> Stored | None:
+    """The sample, or None when the damage was noticed; any other error is the test's failure."""
+    try:
+        return store.read(record, index)
+    except DataError:
+        return None
+
+
+def read_all(store: Store, record: CaseRecord) -> list[Stored]:
+    return [store.read(record, index) for index in range(record.num_samples)]
+
+
+@pytest.mark.parametrize("keep", [0, 1, 40, 0.5, 0.99])
+def test_truncated_files_are_noticed(tmp_path: Path, keep: float) -> None:
+    store = Store(folder=tmp_path)
+    record, _, _ = write(store)
+    whole = store.file("a").read_bytes()
+    store.file("a").write_bytes(whole[: int(keep * len(whole)) if 0 < keep < 1 else int(keep)])
+    assert store.claimed("a", "k") is None
+    with pytest.raises(DataError, match=r"a\.b2nd.*medmoe preprocess"):
+        read_all(store, record)
+    store.file("a").unlink()
+    with pytest.raises(DataError, match="is damaged"):
+        store.read(record, 0)
+
+
+def test_another_cases_file_is_noticed(tmp_path: Path) -> None:
+    store = Store(folder=tmp_path)
+    record, _, _ = write(store)
+    write(store, case="b", seed=5)
+    store.file("a").write_bytes(store.file("b").read_bytes())
+    with pytest.raises(DataError, match="not what was written"):
+        store.read(record, 2)
