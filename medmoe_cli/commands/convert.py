@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -155,7 +156,8 @@ def convert(
 
 def _render(console: Console, result: ConvertResult) -> None:
     written = result.written
-    console.json({"name": result.name, "format": result.format, "exit_code": result.exit_code, "written": written})
+    kept = {field.name: getattr(written, field.name) for field in fields(written) if field.name != "inputs"}
+    console.json({"name": result.name, "format": result.format, "exit_code": result.exit_code, **kept})
     found = written.training + written.test + len(written.failed) + len(written.skipped)
     rows = [
         ["found", str(found)],

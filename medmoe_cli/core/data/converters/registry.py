@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Protocol
 
+from medmoe_cli.core.base import jsonio
 from medmoe_cli.core.base.errors import ConfigError, DataError, raise_all
 from medmoe_cli.core.base.progress import Reporter
 from medmoe_cli.core.base.suggest import did_you_mean
@@ -42,6 +43,7 @@ class Format:
     survey: Surveyor
 
 
+_WITH_JSON = ("msd", "nnunet", "imed361m")
 _COMMON = ("patient_regex", "modality", "channels")
 
 FORMATS: dict[str, Format] = {
@@ -121,15 +123,23 @@ def survey_source(
     _require_options(known, options)
     likely = recognise(source)
     by_files = known.name == folder.NAME and options.images is not None
+    if known.name in _WITH_JSON and (source / "dataset.json").is_file():
+        jsonio.read(source / "dataset.json")  # a broken one is the reason that it looks like nothing
     if not known.looks_like(source) or (likely != known.name and known.name == folder.NAME and not by_files):
-        hint = f"it looks like {likely}" if likely else "it looks like no known format"
-        raise DataError(
-            f"not a source of format {format_name}",
-            where=source,
-            why=hint,
-            fix=f"medmoe convert {source} --format {likely} --name NAME" if likely else "medmoe convert --list",
-        )
+        raise _other_format(source, known, likely)
     return known.survey(source, options, workers=workers, reporter=reporter)
+
+
+def _other_format(source: Path, known: Format, likely: str | None) -> DataError:
+    what = f"not a source of format {known.name}"
+    inner = next((path for path in sorted(source.iterdir()) if path.is_dir() and known.looks_like(path)), None)
+    if inner is not None and known.name != folder.NAME:
+        fix = f"medmoe convert {inner} --format {known.name} --name NAME"
+        return DataError(what, where=source, why=f"its sub-folder {inner.name} is one", fix=fix)
+    if likely is None:
+        return DataError(what, where=source, why="it looks like no known format", fix="medmoe convert --list")
+    fix = f"medmoe convert {source} --format {likely} --name NAME"
+    return DataError(what, where=source, why=f"it looks like {likely}", fix=fix)
 
 
 def _require_source(source: Path) -> None:
