@@ -29,7 +29,7 @@ def _names_numpy_has_dropped() -> None:
 
 
 @settings(max_examples=120)
-@given(pair=mask_pairs(), spacing_mm=spacings(), search=st.sampled_from(["tree", "transform"]))
+@given(pair=mask_pairs(), spacing_mm=spacings(), search=st.sampled_from(["near", "tree", "transform"]))
 def test_volumes(
     pair: tuple[NDArray[np.bool_], NDArray[np.bool_]], spacing_mm: tuple[float, ...], search: Search
 ) -> None:
@@ -37,7 +37,7 @@ def test_volumes(
 
 
 @settings(max_examples=80)
-@given(pair=mask_pairs(dims=2), spacing_mm=spacings(2), search=st.sampled_from(["tree", "transform"]))
+@given(pair=mask_pairs(dims=2), spacing_mm=spacings(2), search=st.sampled_from(["near", "tree", "transform"]))
 def test_pictures(
     pair: tuple[NDArray[np.bool_], NDArray[np.bool_]], spacing_mm: tuple[float, ...], search: Search
 ) -> None:

@@ -17,7 +17,7 @@ Corners are (i, j, k) with 0 and 1 along the array's axes. The code of a neighbo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from itertools import product
 from math import gcd
 
@@ -34,15 +34,22 @@ _AREA_SCALE = 8
 
 
 def element_sizes(spacing_mm: Sequence[float]) -> NDArray[np.float64]:
-    """Area in mm2 (length in mm) of the surface (contour) in a neighbourhood, by its code: (256,) or (16,)."""
+    """Area in mm2 (2-D: length in mm) of the surface in a neighbourhood, by its code: (256,) or (16,), read-only."""
+    return _sizes(tuple(float(side) for side in spacing_mm))
+
+
+@lru_cache(maxsize=64)
+def _sizes(spacing_mm: tuple[float, ...]) -> NDArray[np.float64]:
     if len(spacing_mm) == 2:
-        return _contour_lengths(float(spacing_mm[0]), float(spacing_mm[1]))
-    x, y, z = (float(side) for side in spacing_mm)
-    sides = np.array((y * z, x * z, x * y))
-    sizes = np.zeros(256)
-    for code, triangles in enumerate(_area_vectors()):
-        for triangle in triangles:
-            sizes[code] += np.sqrt((((np.array(triangle) / _AREA_SCALE) * sides) ** 2).sum())
+        sizes = _contour_lengths(*spacing_mm)
+    else:
+        x, y, z = spacing_mm
+        sides = np.array((y * z, x * z, x * y))
+        sizes = np.zeros(256)
+        for code, triangles in enumerate(_area_vectors()):
+            for triangle in triangles:
+                sizes[code] += np.sqrt((((np.array(triangle) / _AREA_SCALE) * sides) ** 2).sum())
+    sizes.flags.writeable = False
     return sizes
 
 

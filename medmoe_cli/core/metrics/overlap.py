@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Voxels counted at a time: the 8-byte pair codes stay in the processor's cache, and memory stays bounded.
-_BLOCK_VOXELS = 1 << 16
+_BLOCK_VOXELS = 1 << 17
+# Below this, values index the table of pairs themselves.
+_FEW_VALUES = 64
 # A label map has few values; beyond this, a table indexed by value would be the larger part of the work.
 _LARGEST_TABLE = 1 << 20
 
@@ -89,19 +91,32 @@ def count_pairs(
         raise ValueError(f"label maps of shapes {reference.shape} and {prediction.shape}")
     order: Literal["C", "F"] = "F" if reference.flags.f_contiguous and prediction.flags.f_contiguous else "C"
     left, right = reference.ravel(order), prediction.ravel(order)
-    values = present_values(left, right)
+    highest = _range(left, right)[1]
+    if highest < _FEW_VALUES:
+        values, index = np.arange(highest + 1), None
+    else:
+        values = present_values(left, right)
+        index = np.zeros(highest + 1, np.intp) if highest < _LARGEST_TABLE else None
+    if index is not None:
+        index[values] = np.arange(len(values))
     number = len(values)
-    small = not number or int(values[-1]) < _LARGEST_TABLE
-    index = np.zeros(int(values[-1]) + 1 if small and number else 1, np.intp)
-    if small:
-        index[values] = np.arange(number)
     flat = np.zeros(number * number, np.int64)
     for start in range(0, left.size, _BLOCK_VOXELS):
-        block = slice(start, start + _BLOCK_VOXELS)
-        rows = index[left[block]] if small else np.searchsorted(values, left[block])
-        columns = index[right[block]] if small else np.searchsorted(values, right[block])
-        flat += np.bincount(rows * number + columns, minlength=number * number)
+        pair = [part[start : start + _BLOCK_VOXELS] for part in (left, right)]
+        size = pair[0].size
+        # Most of a scan is background in both maps: only the rest is looked up.
+        filled = np.flatnonzero((pair[0] | pair[1]) != 0)
+        if len(filled) < size:
+            flat[0] += size - len(filled)
+            pair = [part[filled] for part in pair]
+        if index is not None:
+            pair = [index[part] for part in pair]
+        elif highest >= _FEW_VALUES:
+            pair = [np.searchsorted(values, part) for part in pair]
+        flat += np.bincount(pair[0].astype(np.intp) * number + pair[1], minlength=number * number)
     table = flat.reshape(number, number)
+    occurs = (table.sum(axis=0) + table.sum(axis=1)) > 0
+    values, table = values[occurs], table[np.ix_(occurs, occurs)]
     if ignore is not None:
         table[values == ignore] = 0
     return PairCounts(values=values, table=table)
@@ -113,15 +128,21 @@ def present_values(*labels: NDArray[np.integer]) -> NDArray[np.int64]:
     Raises:
         ValueError: a value is negative.
     """
+    _, highest = _range(*labels)
+    if highest >= _LARGEST_TABLE:
+        return np.unique(np.concatenate([np.unique(array) for array in labels])).astype(np.int64)
+    seen = np.zeros(highest + 1, bool)
+    for array in labels:
+        seen[array] = True
+    return np.flatnonzero(seen).astype(np.int64)
+
+
+def _range(*labels: NDArray[np.integer]) -> tuple[int, int]:
+    """The lowest and the highest value; (0, -1) of nothing."""
     filled = [array for array in labels if array.size]
     if not filled:
-        return np.zeros(0, np.int64)
+        return 0, -1
     lowest, highest = min(int(array.min()) for array in filled), max(int(array.max()) for array in filled)
     if lowest < 0:
         raise ValueError(f"label maps have no negative values, {lowest} found")
-    if highest >= _LARGEST_TABLE:
-        return np.unique(np.concatenate([np.unique(array) for array in filled])).astype(np.int64)
-    seen = np.zeros(highest + 1, bool)
-    for array in filled:
-        seen[array] = True
-    return np.flatnonzero(seen).astype(np.int64)
+    return lowest, highest

@@ -13,7 +13,7 @@ from scipy.ndimage import find_objects
 from medmoe_cli.core.metrics.classes import ScoredClass
 from medmoe_cli.core.metrics.overlap import Counts, PairCounts, count_pairs
 from medmoe_cli.core.metrics.policy import Presence
-from medmoe_cli.core.metrics.surface import Elements, SurfaceDistances, surface_distances
+from medmoe_cli.core.metrics.surface import Elements, SurfaceDistances, bounding_box, surface_distances
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,5 +146,13 @@ def spatial_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _value_boxes(labels: NDArray[np.integer]) -> dict[int, tuple[slice, ...]]:
     """The smallest box around each foreground value."""
-    found = find_objects(labels if labels.dtype.kind in "iu" else labels.astype(np.int64))
-    return {value: box for value, box in enumerate(found, start=1) if box is not None}
+    whole = bounding_box(labels)
+    if whole is None:
+        return {}
+    return {
+        value: tuple(
+            slice(part.start + all_.start, part.stop + all_.start) for part, all_ in zip(box, whole, strict=True)
+        )
+        for value, box in enumerate(find_objects(labels[whole]), start=1)
+        if box is not None
+    }
