@@ -80,6 +80,56 @@ class TestSegmoteTrained(TestSegmoteFrozen):
     }
 
 
+class TestSegmoteTiny(TestSegmoteTrained):
+    """The small preset's own parts: stem, drawn prompts, a second look."""
+
+    keys_file = "segmote_tiny.json"
+    keys: dict[str, object] = {  # noqa: RUF012
+        "ppt": "on",
+        "train_encoder": True,
+        "train_decoder": True,
+        "stem": "conv",
+        "draw_prompts": True,
+        "region_refinement": True,
+        "region_size": 16,
+        "encoder_size": 32,
+    }
+
+    def prompts(self) -> tuple[Prompts, Tensor]:
+        return mixed_prompts(mask_size=(8, 8))
+
+    def test_fresh_model_is_its_base_model(self) -> None:
+        """With drawn prompts the base is the box itself: untrained, it is answered by the ellipse inscribed into it."""
+        segmenter = small_segmote(**self.keys).eval()
+        prompts, _ = self.prompts()
+        box = replace(
+            _first(prompts),
+            point_labels=torch.full((1, 3), -1),
+            boxes=torch.tensor([[8.0, 12.0, 50.0, 40.0]]),
+            has_mask=torch.tensor([False]),
+        )
+        assert segmenter.answer.region is not None
+        with torch.no_grad():
+            segmenter.mote.heads.soften(0)
+            segmenter.answer.region.heads.soften(0)
+            ours = segmenter.decode(segmenter.encode(self.images()[:1]), box).logits[0, 0] > 0
+        rows, columns = torch.meshgrid(torch.arange(64) + 0.5, torch.arange(64) + 0.5, indexing="ij")
+        ellipse = ((columns - 29) / 21) ** 2 + ((rows - 26) / 14) ** 2 < 1
+        assert (ours != ellipse).sum() < 0.03 * ellipse.sum(), "more than a pixel here and there on the rim"
+
+
+def _first(prompts: Prompts) -> Prompts:
+    first = torch.tensor([0])
+    return Prompts(
+        points=prompts.points[first],
+        point_labels=prompts.point_labels[first],
+        boxes=prompts.boxes[first],
+        masks=None,
+        has_mask=prompts.has_mask[first],
+        class_index=prompts.class_index[first],
+    )
+
+
 def _plain_sam(segmenter: Segmote, embedding_QDhw: Tensor, prompts: Prompts, row: int) -> Tensor:
     """What segment_anything makes of one query, (1, 4, H, W), with its half-pixel convention undone."""
     encoder: PromptEncoder = segmenter.prompt_encoder

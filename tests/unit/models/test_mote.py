@@ -123,5 +123,5 @@ def test_starting_from_sam_keeps_tokens_apart() -> None:
     assert mote.tokens.std(dim=0).min() > 0
     torch.testing.assert_close(mote.tokens.mean(dim=0), token, atol=0.5, rtol=0)
     upscaled = torch.randn(2, 4, 16, 16)
-    image = mote.image_features(torch.randn(2, 32, 4, 4), torch.randn(2, 24, 4, 4))
-    assert torch.equal(mote.mask_features(upscaled, image), upscaled)
+    image = mote.high_resolution.image(torch.randn(2, 32, 4, 4), torch.randn(2, 24, 4, 4))
+    assert torch.equal(mote.mask_features(upscaled, image, None), upscaled)

@@ -35,7 +35,7 @@ def test_expert_tokens_start_from_sams_single_mask_token() -> None:
     sam = model.mask_decoder.output_hypernetworks_mlps[0]
     prompts, image_Q = mixed_prompts()
     with torch.no_grad():
-        decoded = model._decode(model.encode(small_images()).take(image_Q), prompts, return_sam_masks=True)
+        decoded = model._decode(model.encode(small_images()).take(image_Q).maps, prompts)
         rows = torch.arange(prompts.num_queries)
         head = sam(decoded.token)
         heads = model.mote.heads(decoded.token[:, None].expand(-1, 4, -1))[rows, decoded.choice.indices[:, 0]]

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from medmoe_cli.core.base.errors import CheckpointError, ConfigError
 from medmoe_cli.core.models.segmote.config import SegmoteConfig
+from medmoe_cli.core.models.segmote.tiny import TinyEncoder
 from medmoe_cli.core.nn.sam2d import SamEncoder, SamSize, resize_table, sam_size
 from medmoe_cli.core.nn.weights import load_into
 
@@ -29,13 +30,20 @@ def encoder_size(config: SegmoteConfig) -> SamSize:
     )
 
 
-def build_encoder(config: SegmoteConfig, *, image_size: int) -> SamEncoder:
+def build_encoder(config: SegmoteConfig, *, image_size: int) -> SamEncoder | TinyEncoder:
     """The image encoder at random weights.
 
     Raises:
-        ConfigError: the input size is no multiple of the patch, or the early block does not exist.
+        ConfigError: the sizes do not divide one another, or the early block does not exist.
     """
     size = encoder_size(config)
+    if config.encoder_size is not None and (image_size % config.encoder_size or config.encoder_size % size.patch):
+        raise ConfigError(
+            f"images of {image_size} pixels cannot be encoded at {config.encoder_size}",
+            where="model.encoder_size",
+            why=f"it must divide the input size and be a multiple of {size.patch}",
+            fix=f"set model.encoder_size to {image_size} or {image_size // 2}",
+        )
     if image_size % size.patch:
         raise ConfigError(
             f"input size {image_size} is not a multiple of the patch {size.patch}",
@@ -48,6 +56,14 @@ def build_encoder(config: SegmoteConfig, *, image_size: int) -> SamEncoder:
             where="model.early_block",
             why=f"{size.name} has blocks 0 to {size.depth - 1}",
             fix=f"set model.early_block to {size.early_block}",
+        )
+    if config.stem == "conv":
+        return TinyEncoder(
+            size,
+            image_size=image_size,
+            encoder_size=config.encoder_size or image_size,
+            early_block=config.early_block,
+            checkpointing=config.checkpoint_encoder,
         )
     return SamEncoder(
         size, image_size=image_size, early_block=config.early_block, checkpointing=config.checkpoint_encoder

@@ -36,6 +36,14 @@ class SegmoteConfig(Section):
     heads: int = Field(default=3, ge=1, description="tiny: attention heads of the encoder")
     patch_size: Literal[8, 16] = Field(default=16, description="tiny: side of a patch, pixels")
     decoder_width: int = Field(default=128, ge=32, description="tiny: width of prompts and mask decoder")
+    stem: Literal["patch", "conv"] = Field(
+        default="patch", description="tiny: SAM's patches, or convolutions whose outputs also join the mask features"
+    )
+    encoder_size: int | None = Field(
+        default=None,
+        ge=32,
+        description="tiny with stem conv: side at which images are encoded, a divisor of the input size; empty: that",
+    )
     early_block: int | None = Field(
         default=None,
         ge=0,
@@ -59,6 +67,15 @@ class SegmoteConfig(Section):
     high_res_features: bool = Field(
         default=True, description="add early encoder features and the image embedding to the experts' mask features"
     )
+    draw_prompts: bool = Field(
+        default=False,
+        description="also give the decoder boxes and clicks as maps; a box begins as the ellipse inscribed into it",
+    )
+    region_refinement: bool = Field(
+        default=False, description="tiny with stem conv: draw the answer's region again at a resolution of its own"
+    )
+    region_size: int = Field(default=64, ge=16, multiple_of=2, description="side of a region's grid")
+    region_margin: float = Field(default=1.25, ge=1, description="side of a region over that of its box")
     isolate_experts: bool = Field(
         default=False, description="hide expert tokens from SAM's own tokens and image, whose masks stay plain SAM's"
     )
@@ -104,6 +121,13 @@ class SegmoteConfig(Section):
             raise ValueError("text: clip needs clip_path, the folder of a CLIP model")
         if self.num_experts is not None and self.top_k > self.num_experts:
             raise ValueError(f"top_k {self.top_k} is more than num_experts {self.num_experts}")
+        if self.stem == "conv" and (self.backbone != "tiny" or self.patch_size != 16):
+            raise ValueError("stem: conv is for backbone: tiny with patch_size: 16")
+        for key, wanted in (("region_refinement", self.region_refinement), ("encoder_size", self.encoder_size)):
+            if wanted and self.stem != "conv":
+                raise ValueError(f"{key} needs stem: conv")
+        if self.stem == "conv" and not self.high_res_features:
+            raise ValueError("stem: conv needs high_res_features: true")
         if self.backbone == "tiny":
             if self.width % self.heads:
                 raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")

@@ -32,6 +32,7 @@ class Decoded:
 
     Attributes:
         low_res_logits: (Q, 1, H, W) mask of the chosen expert token, on the mask grid.
+        features: (Q, C, H, W) mask features that the token's head was multiplied with.
         token: (Q, D) the chosen expert token.
         token_weights: (Q, N) one-hot of the chosen token, with the gradient of the softmax over tokens.
         choice: the same as a routing of queries to tokens.
@@ -42,6 +43,7 @@ class Decoded:
     """
 
     low_res_logits: Tensor
+    features: Tensor
     token: Tensor
     token_weights: Tensor
     choice: Routing
@@ -59,6 +61,7 @@ def decode_masks(
     position_1Dhw: Tensor,
     prompts: EncodedPrompts,
     image_features_QChw: Tensor | None,
+    drawn_QMhw: Tensor | None = None,
     isolate: bool,
     return_sam_masks: bool = False,
 ) -> Decoded:
@@ -71,6 +74,7 @@ def decode_masks(
         position_1Dhw: SAM's position code of the grid.
         prompts: encoded prompts.
         image_features_QChw: high-resolution features of each query's image, None to use SAM's upscaled features alone.
+        drawn_QMhw: the prompts as maps on the mask grid, for a guided model.
         isolate: hide expert tokens from SAM's tokens and image.
         return_sam_masks: also answer with SAM's own masks; they are plain SAM's only with `isolate`.
     """
@@ -94,7 +98,7 @@ def decode_masks(
     query_QTD, key_QLD = x_QTD + tokens_QTD, image_QLD + position_1LD
     x_QTD = decoder.transformer.norm_final_attn(x_QTD + attend(final, query_QTD, key_QLD, image_QLD))
     upscaled_QChw = decoder.output_upscaling(image_QLD.transpose(1, 2).unflatten(2, grid))
-    features_QChw = mote.mask_features(upscaled_QChw, image_features_QChw)
+    features_QChw = mote.mask_features(upscaled_QChw, image_features_QChw, drawn_QMhw)
 
     weights_QN, choice = choose_token(confidence_QN)
     expert_QND = x_QTD[:, experts]
@@ -106,6 +110,7 @@ def decode_masks(
         heat = _attention_map(final, query_QTD[:, experts][rows, chosen_Q], key_QLD).unflatten(1, grid)
     return Decoded(
         low_res_logits=torch.einsum("qc,qchw->qhw", head_QC, features_QChw)[:, None],
+        features=features_QChw,
         token=expert_QND[rows, chosen_Q],
         token_weights=weights_QN,
         choice=choice,

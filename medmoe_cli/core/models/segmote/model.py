@@ -24,19 +24,22 @@ from pathlib import Path
 import torch
 from segment_anything.modeling.mask_decoder import MLP
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from medmoe_cli.core.base.errors import ConfigError
 from medmoe_cli.core.config.plan import Plan
+from medmoe_cli.core.models.segmote.answer import Answer, DrawnPrior
 from medmoe_cli.core.models.segmote.backbone import build_encoder, load_backbone_tensors
 from medmoe_cli.core.models.segmote.card import CARD
 from medmoe_cli.core.models.segmote.config import SegmoteConfig
 from medmoe_cli.core.models.segmote.decoder import Decoded, decode_masks
+from medmoe_cli.core.models.segmote.guidance import draw, grid_coordinates, previous_mask
 from medmoe_cli.core.models.segmote.mote import Mote, balance_losses
 from medmoe_cli.core.models.segmote.ppt import PromptTokenizer
 from medmoe_cli.core.models.segmote.prompting import encode_prompts
+from medmoe_cli.core.models.segmote.region import RegionRefiner
 from medmoe_cli.core.models.segmote.stages import ENCODER_PARTS, training_stages
 from medmoe_cli.core.models.segmote.text import ClipText, LearnedText, clip_features
+from medmoe_cli.core.models.segmote.tiny import FINE_WIDTH, STEM_WIDTHS
 from medmoe_cli.core.nn.sam2d import build_mask_decoder, build_prompt_encoder, normalise_pixels
 from medmoe_cli.core.nn.segmenter import Features, Output, ParameterGroup, Prompts, Segmenter, Stage
 
@@ -85,6 +88,13 @@ class Segmote(Segmenter):
             expert_width=config.expert_width,
             shared_tail=config.expert_tail == "shared",
             encoder_width=self.image_encoder.size.width if config.high_res_features else None,
+            stem_width=STEM_WIDTHS[1] if config.stem == "conv" else None,
+            guided=config.draw_prompts,
+        )
+        self.answer = Answer(
+            input_size=plan.input_size,
+            prior=DrawnPrior() if config.draw_prompts else None,
+            region=self._region(width) if config.region_refinement else None,
         )
         self.score_head = MLP(width, 256, 1, 3)
         has_ppt = plan.binary if config.ppt == "auto" else config.ppt == "on"
@@ -133,24 +143,26 @@ class Segmote(Segmenter):
 
         The maps are 'embedding' (B, D, h, w) and 'early' (B, V, h, w), what a frozen encoder's cache holds. When the
         encoder trains, 'detail' (B, C, 4h, 4w) takes the place of 'early': the image's part of the high-resolution
-        features, made once per image instead of once per query.
+        features, made once per image instead of once per query. A convolutional stem adds its own output to these, a
+        second look 'fine' (B, F, S/2, S/2) and 'pixels' (B, 3, S, S).
         """
         if self.channel_mix is not None:
             images = self.channel_mix(images)
-        encoding = self.image_encoder(normalise_pixels(images))
+        pixels = normalise_pixels(images)
+        encoding = self.image_encoder(pixels)
         maps = {"embedding": encoding.embedding}
+        if self.config.region_refinement:
+            maps |= {"fine": encoding.fine, "pixels": pixels.expand(-1, 3, -1, -1)}
         if self.config.high_res_features:
-            if self.config.train_encoder:
-                detail = self.mote.image_features(encoding.embedding, encoding.early)
-                assert detail is not None
-                maps["detail"] = detail
-            else:
-                maps["early"] = encoding.early
+            parts = {"early": encoding.early, **({"stem": encoding.stem} if self.config.stem == "conv" else {})}
+            maps |= {"detail": self._detail(encoding.embedding, parts)} if self.config.train_encoder else parts
         return Features(maps=maps, input_size=(self.input_size, self.input_size))
 
     def decode(self, features: Features, prompts: Prompts) -> Output:
         """Answer Q queries of any mix of prompt kinds."""
-        decoded = self._decode(features, prompts)
+        maps = self._maps(features)
+        decoded = self._decode(maps, prompts)
+        masks = self.answer(decoded, prompts, maps)
         aux: dict[str, Tensor] = {}
         if self.mote.training:
             aux = balance_losses(
@@ -160,8 +172,8 @@ class Segmote(Segmenter):
                 token_weight=self.config.token_balance_weight,
             )
         return Output(
-            logits=self._to_input_size(decoded.low_res_logits),
-            low_res_logits=decoded.low_res_logits,
+            logits=masks.logits,
+            low_res_logits=masks.low_res_logits,
             scores=self.score_head(decoded.token)[:, 0].sigmoid(),
             aux_losses=aux,
             routing={**decoded.routing, "token": decoded.choice},
@@ -170,10 +182,10 @@ class Segmote(Segmenter):
 
     def sam_masks(self, features: Features, prompts: Prompts) -> SamMasks:
         """The masks of SAM's own tokens: plain SAM's (to 1e-5) when the model has `isolate_experts`."""
-        decoded = self._decode(features, prompts, return_sam_masks=True)
+        decoded = self._decode(self._maps(features), prompts, return_sam_masks=True)
         assert decoded.sam_masks is not None
         assert decoded.sam_scores is not None
-        return SamMasks(logits=self._to_input_size(decoded.sam_masks), scores=decoded.sam_scores)
+        return SamMasks(logits=self.answer.enlarge(decoded.sam_masks), scores=decoded.sam_scores)
 
     def stages(self) -> tuple[Stage, ...]:
         """One stage; see `stages.training_stages`."""
@@ -191,7 +203,8 @@ class Segmote(Segmenter):
 
     def encoder_prefixes(self) -> tuple[str, ...]:
         """What `encode` uses; with a training encoder also the image's part of the high-resolution features."""
-        detail = ("mote.high_resolution.embedding.", "mote.high_resolution.early.")
+        names = ("embedding", "early", "stem")
+        detail = tuple(f"mote.high_resolution.{name}." for name in names)
         return ENCODER_PARTS + (detail if self.config.train_encoder else ())
 
     def parameter_groups(self) -> tuple[ParameterGroup, ...]:
@@ -204,6 +217,7 @@ class Segmote(Segmenter):
             "PPT": ("ppt.",),
             "text": ("text.",),
             "score head": ("score_head.",),
+            "refinement": ("answer.",),
         }
         counted = []
         for group, prefixes in groups.items():
@@ -214,19 +228,27 @@ class Segmote(Segmenter):
                 counted.append(ParameterGroup(name=group, total=total, trainable=trainable))
         return tuple(counted)
 
-    def _decode(self, features: Features, prompts: Prompts, *, return_sam_masks: bool = False) -> Decoded:
-        # A feature cache may hold half precision.
-        maps = {name: tensor.to(self.mote.tokens.dtype) for name, tensor in features.maps.items()}
+    def _maps(self, features: Features) -> Mapping[str, Tensor]:
+        """The features' maps in the model's precision; a feature cache may hold less."""
+        return {name: tensor.to(self.mote.tokens.dtype) for name, tensor in features.maps.items()}
+
+    def _decode(self, maps: Mapping[str, Tensor], prompts: Prompts, *, return_sam_masks: bool = False) -> Decoded:
         embedding_QDhw = maps["embedding"]
         detail = maps.get("detail")
         if detail is None and "early" in maps:
-            detail = self.mote.image_features(embedding_QDhw, maps["early"])
+            detail = self._detail(embedding_QDhw, maps)
+        drawn = None
+        if self.config.draw_prompts:
+            x, y = grid_coordinates(self.mask_size[0], input_size=self.input_size, like=prompts.boxes)
+            maps_QMhw = draw(prompts, x, y, input_size=self.input_size)
+            drawn = torch.cat([maps_QMhw, previous_mask(prompts, like=maps_QMhw)], dim=1)
         encoded = encode_prompts(
             prompts,
             prompt_encoder=self.prompt_encoder,
             text=self.text,
             tokenizer=self.ppt,
             embedding_QDhw=embedding_QDhw,
+            draw_boxes=self.config.draw_prompts,
         )
         return decode_masks(
             self.mask_decoder,
@@ -235,13 +257,24 @@ class Segmote(Segmenter):
             position_1Dhw=self.prompt_encoder.get_dense_pe(),
             prompts=encoded,
             image_features_QChw=detail,
+            drawn_QMhw=drawn,
             isolate=self.config.isolate_experts,
             return_sam_masks=return_sam_masks,
         )
 
-    def _to_input_size(self, masks_QNhw: Tensor) -> Tensor:
-        size = (self.input_size, self.input_size)
-        return F.interpolate(masks_QNhw.float(), size=size, mode="bilinear", align_corners=False)
+    def _detail(self, embedding: Tensor, maps: Mapping[str, Tensor]) -> Tensor:
+        assert self.mote.high_resolution is not None
+        return self.mote.high_resolution.image(embedding, maps["early"], maps.get("stem"))
+
+    def _region(self, width: int) -> RegionRefiner:
+        return RegionRefiner(
+            width=width,
+            num_tokens=self.mote.num_tokens,
+            mask_channels=width // 8,
+            fine_channels=FINE_WIDTH,
+            size=self.config.region_size,
+            margin=self.config.region_margin,
+        )
 
 
 def _channel_mix(channels: int) -> nn.Conv2d | None:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from segment_anything.modeling.mask_decoder import MLP
 from torch import Tensor, nn
 
-from medmoe_cli.core.models.segmote.features import HighResolution
+from medmoe_cli.core.models.segmote.features import Guidance, HighResolution
 from medmoe_cli.core.nn.moe import Experts, NoisyRouter, Routing, balance_loss, choose_experts, choose_one, usage_loss
 from medmoe_cli.core.nn.moe.dispatch import dispatch
 
@@ -74,11 +74,17 @@ class SharedTailExperts(nn.Module):
 
 
 class TokenHeads(nn.Module):
-    """One three-layer MLP per expert token, D to D to D to C: SAM's hypernetworks, all tokens at once."""
+    """One three-layer MLP per expert token, D to D to D to C: SAM's hypernetworks, all tokens at once.
 
-    def __init__(self, *, num_tokens: int, width: int) -> None:
+    Args:
+        num_tokens: N.
+        width: D.
+        channels: C; None for D/8, SAM's mask channels.
+    """
+
+    def __init__(self, *, num_tokens: int, width: int, channels: int | None = None) -> None:
         super().__init__()
-        sizes = ((width, width), (width, width), (width, width // 8))
+        sizes = ((width, width), (width, width), (width, channels or width // 8))
         self.weights = nn.ParameterList(nn.Parameter(torch.empty(num_tokens, i, o)) for i, o in sizes)
         self.biases = nn.ParameterList(nn.Parameter(torch.empty(num_tokens, 1, o)) for _, o in sizes)
         for weight, bias in zip(self.weights, self.biases, strict=True):
@@ -94,6 +100,12 @@ class TokenHeads(nn.Module):
             if index < len(self.weights) - 1:
                 x = x.relu()
         return x.transpose(0, 1)
+
+    @torch.no_grad()
+    def soften(self, factor: float) -> None:
+        """Scale the last layers, so that the first answers are faint."""
+        self.weights[-1].mul_(factor)
+        self.biases[-1].mul_(factor)
 
     @torch.no_grad()
     def copy_from(self, head: MLP) -> None:
@@ -117,6 +129,8 @@ class Mote(nn.Module):
         expert_width: int,
         shared_tail: bool,
         encoder_width: int | None,
+        stem_width: int | None = None,
+        guided: bool = False,
     ) -> None:
         super().__init__()
         self.num_tokens = num_tokens
@@ -133,18 +147,30 @@ class Mote(nn.Module):
         )
         self.heads = TokenHeads(num_tokens=num_tokens, width=width)
         self.high_resolution = (
-            None if encoder_width is None else HighResolution(width=width, encoder_width=encoder_width)
+            None
+            if encoder_width is None
+            else HighResolution(width=width, encoder_width=encoder_width, stem_width=stem_width)
         )
+        self.guidance = Guidance(width=width) if guided else None
+        if guided:
+            self.heads.soften(0.1)  # begin with the drawn prompt
 
-    def image_features(self, embedding_BDhw: Tensor, early_BVhw: Tensor) -> Tensor | None:
-        """High-resolution features of the image alone; None when they are switched off."""
-        return None if self.high_resolution is None else self.high_resolution.image(embedding_BDhw, early_BVhw)
+    def mask_features(
+        self, upscaled_QChw: Tensor, image_features_QChw: Tensor | None, drawn_QMhw: Tensor | None
+    ) -> Tensor:
+        """What the tokens' heads are multiplied with, (Q, C, 4h, 4w).
 
-    def mask_features(self, upscaled_QChw: Tensor, image_features_QChw: Tensor | None) -> Tensor:
-        """What the tokens' heads are multiplied with, (Q, C, 4h, 4w)."""
-        if self.high_resolution is None or image_features_QChw is None:
-            return upscaled_QChw
-        return self.high_resolution(upscaled_QChw, image_features_QChw)
+        Args:
+            upscaled_QChw: SAM's.
+            image_features_QChw: of `high_resolution.image`; None without it.
+            drawn_QMhw: maps of the prompts; None without guidance.
+        """
+        features_QChw = upscaled_QChw
+        if self.high_resolution is not None and image_features_QChw is not None:
+            features_QChw = self.high_resolution(upscaled_QChw, image_features_QChw)
+        if self.guidance is not None and drawn_QMhw is not None:
+            features_QChw = self.guidance(features_QChw, drawn_QMhw)
+        return features_QChw
 
     @torch.no_grad()
     def start_from_sam(self, mask_token_D: Tensor, head: MLP) -> None:

@@ -10,13 +10,14 @@ and no box carries one padding point; a query with neither is self-prompted and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from segment_anything.modeling import PromptEncoder
 from torch import Tensor
 from torch.nn import functional as F
 
+from medmoe_cli.core.models.segmote.guidance import ellipse_logits, grid_coordinates, has_box
 from medmoe_cli.core.models.segmote.ppt import PromptTokenizer
 from medmoe_cli.core.models.segmote.text import ClipText, LearnedText
 from medmoe_cli.core.nn.segmenter import Prompts
@@ -40,9 +41,15 @@ def encode_prompts(
     text: LearnedText | ClipText | None,
     tokenizer: PromptTokenizer | None,
     embedding_QDhw: Tensor,
+    draw_boxes: bool = False,
 ) -> EncodedPrompts:
-    """Encode Q prompts with SAM's prompt encoder, the class texts and the tokenizer."""
-    dense_QDhw = dense_prompts(prompts, prompt_encoder).to(embedding_QDhw.dtype)
+    """Encode Q prompts with SAM's prompt encoder, the class texts and the tokenizer.
+
+    With `draw_boxes` a box without a mask prompt comes with the mask of the ellipse inscribed into it.
+    """
+    dense_QDhw = dense_prompts(_with_ellipses(prompts, prompt_encoder) if draw_boxes else prompts, prompt_encoder).to(
+        embedding_QDhw.dtype
+    )
     tokens, used = sparse_prompts(prompts, prompt_encoder)
     has_text_Q = prompts.class_index >= 0
     zero_QD = embedding_QDhw.new_zeros(prompts.num_queries, embedding_QDhw.shape[1])
@@ -70,7 +77,7 @@ def sparse_prompts(prompts: Prompts, prompt_encoder: PromptEncoder) -> tuple[lis
     weights_4D = torch.cat([embedding.weight for embedding in prompt_encoder.point_embeddings])
     padding_D = prompt_encoder.not_a_point_embed.weight[0]
     used_QN = prompts.point_labels != -1
-    has_box_Q = ~prompts.boxes.isnan().any(dim=1)
+    has_box_Q = has_box(prompts)
     kind_QN = torch.where(prompts.point_labels == 1, FOREGROUND, BACKGROUND)
     points_QND = _positions(prompts.points, prompt_encoder) + weights_4D[kind_QN]
     points_QND = torch.where(used_QN[..., None], points_QND, torch.zeros_like(points_QND))
@@ -101,10 +108,22 @@ def dense_prompts(prompts: Prompts, prompt_encoder: PromptEncoder) -> Tensor:
     return torch.where(prompts.has_mask[:, None, None, None], embedded_QDhw, none_QDhw)
 
 
+def _with_ellipses(prompts: Prompts, prompt_encoder: PromptEncoder) -> Prompts:
+    side = prompt_encoder.mask_input_size[0]
+    x, y = grid_coordinates(side, input_size=prompt_encoder.input_image_size[0], like=prompts.boxes)
+    ellipses_Q1hw = ellipse_logits(prompts, x, y)[:, None]
+    if prompts.masks is None:
+        masks_Q1hw = ellipses_Q1hw
+    else:
+        given_Q1hw = F.interpolate(prompts.masks, size=(side, side), mode="bilinear", align_corners=False)
+        masks_Q1hw = torch.where(prompts.has_mask[:, None, None, None], given_Q1hw, ellipses_Q1hw)
+    return replace(prompts, masks=masks_Q1hw, has_mask=prompts.has_mask | has_box(prompts))
+
+
 def _positions(xy_QN2: Tensor, prompt_encoder: PromptEncoder) -> Tensor:
     """Random-frequency code of continuous pixel coordinates, (Q, N, D)."""
     return prompt_encoder.pe_layer.forward_with_coords(xy_QN2, prompt_encoder.input_image_size)
 
 
 def _lacks_points_and_box(prompts: Prompts) -> Tensor:
-    return (prompts.point_labels == -1).all(dim=1) & prompts.boxes.isnan().any(dim=1)
+    return (prompts.point_labels == -1).all(dim=1) & ~has_box(prompts)

@@ -6,7 +6,7 @@ from medmoe_cli.core.base.errors import ConfigError
 from medmoe_cli.core.models.segmote.config import SegmoteConfig
 from medmoe_cli.core.nn.segmenter import PromptKind, Stage
 
-NEW_PARTS = ("mote.", "score_head.", "ppt.", "text.")
+NEW_PARTS = ("mote.", "answer.", "score_head.", "ppt.", "text.")
 ENCODER_PARTS = ("image_encoder.", "channel_mix.")
 # SAM's own mask heads and IoU head make no part of SegMoTE's answer: they stay as they are.
 DECODER_PARTS = (

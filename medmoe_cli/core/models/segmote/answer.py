@@ -1,0 +1,99 @@
+"""From the chosen token's mask to the answer at the input size.
+
+Plain SegMoTE interpolates the mask. Two additions serve the small model that trains from scratch: the drawn box as the
+answer to start from, and a second look at the answer's region.
+
+Shapes: Q queries, S side of the input, h w the mask grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from medmoe_cli.core.models.segmote.decoder import Decoded
+from medmoe_cli.core.models.segmote.guidance import ellipse_logits, grid_coordinates, has_box
+from medmoe_cli.core.models.segmote.region import (
+    Looked,
+    RegionRefiner,
+    choose_regions,
+    paste,
+    region_coordinates,
+    sample,
+)
+from medmoe_cli.core.nn.segmenter import Prompts
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Masks:
+    """Logits at the input size (Q, 1, S, S) and on the mask grid (Q, 1, h, w)."""
+
+    logits: Tensor
+    low_res_logits: Tensor
+
+
+class Answer(nn.Module):
+    """The last step of decoding.
+
+    Args:
+        input_size: S.
+        prior: begin with the drawn box.
+        region: the second look, None without one.
+    """
+
+    def __init__(self, *, input_size: int, prior: DrawnPrior | None, region: RegionRefiner | None) -> None:
+        super().__init__()
+        self.input_size = input_size
+        self.prior = prior
+        self.region = region
+
+    def forward(self, decoded: Decoded, prompts: Prompts, maps: Mapping[str, Tensor]) -> Masks:
+        """The masks of Q queries; `maps` are the features' ('fine' and 'pixels' for a second look)."""
+        raw_Q1hw = decoded.low_res_logits
+        coarse_Q1hw = raw_Q1hw
+        if self.prior is not None:
+            x, y = grid_coordinates(raw_Q1hw.shape[-1], input_size=self.input_size, like=prompts.boxes)
+            coarse_Q1hw = raw_Q1hw + self.prior(prompts, x, y)
+        logits_Q1SS = self.enlarge(coarse_Q1hw)
+        if self.region is None:
+            return Masks(logits=logits_Q1SS, low_res_logits=coarse_Q1hw)
+        regions_Q4 = choose_regions(prompts, coarse_Q1hw, input_size=self.input_size, margin=self.region.margin)
+        looked = Looked(
+            fine=maps["fine"],
+            pixels=maps["pixels"],
+            features=decoded.features,
+            coarse=coarse_Q1hw,
+            token=decoded.token,
+            token_weights=decoded.token_weights,
+        )
+        x, y = region_coordinates(regions_Q4, self.region.size)
+        region_Q1RR = self.region(looked, prompts, regions_Q4) + sample(raw_Q1hw, x, y, input_size=self.input_size)
+        if self.prior is not None:
+            region_Q1RR = region_Q1RR + self.prior(prompts, x, y)
+        logits_Q1SS = paste(region_Q1RR.float(), logits_Q1SS, regions_Q4)
+        return Masks(
+            logits=logits_Q1SS, low_res_logits=F.interpolate(logits_Q1SS, size=raw_Q1hw.shape[-2:], mode="area")
+        )
+
+    def enlarge(self, masks_QNhw: Tensor) -> Tensor:
+        """Masks at the input size."""
+        size = (self.input_size, self.input_size)
+        return F.interpolate(masks_QNhw.float(), size=size, mode="bilinear", align_corners=False)
+
+
+class DrawnPrior(nn.Module):
+    """Where a query with a box begins: the inscribed ellipse; without one: a learned background."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(1.0))
+        self.background = nn.Parameter(torch.tensor(-3.0))
+
+    def forward(self, prompts: Prompts, x: Tensor, y: Tensor) -> Tensor:
+        """Logits (Q, 1, *grid) at coordinates in input pixels."""
+        logits = self.scale * ellipse_logits(prompts, x, y) + self.background * ~has_box(prompts)[:, None, None]
+        return logits[:, None]
