@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -24,7 +26,7 @@ from medmoe_cli.commands.preprocess import preprocess
 from medmoe_cli.commands.presets import presets
 from medmoe_cli.commands.train import train
 from medmoe_cli.console import Console
-from medmoe_cli.core.base.errors import ConfigError, MedMoEError, ResourceError
+from medmoe_cli.core.base.errors import ConfigError, InterruptedRun, MedMoEError, ResourceError
 from medmoe_cli.core.base.suggest import nearest
 from medmoe_cli.core.base.workspace import find_workspace
 from medmoe_cli.session import Session
@@ -85,7 +87,15 @@ def _globals(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    signal.signal(signal.SIGTERM, _terminated)
     sys.exit(run(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    """A scheduler ends the job: finished cases are whole, the one at work leaves nothing. Training saves first."""
+    raise InterruptedRun(
+        "interrupted by SIGTERM", signal_number=number, fix="run the same command again; finished cases are kept"
+    )
 
 
 def run(arguments: list[str]) -> int:

@@ -19,19 +19,19 @@ def doctor(context: typer.Context) -> None:
     found = run_doctor(session.workspace)
     console = session.console
     console.json(found)
-    rows: list[list[object]] = [
+    rows = [
         ["medmoe", found.medmoe],
         ["python", f"{found.python} on {found.platform}"],
         ["devices", ", ".join(found.devices)],
         ["cpu, memory", f"{found.cpu_cores} cores, {found.memory_gb} GB"],
         ["workspace", f"{found.workspace} (from {found.workspace_origin}), {found.workspace_free_gb} GB free"],
-        ["presets", found.presets],
+        ["presets", str(found.presets)],
         ["models", ", ".join(found.backbones) or "none yet"],
         *[[name, version] for name, version in found.packages.items()],
         *[["problem", text] for text in found.problems],
         *[["advice", text] for text in found.advice],
     ]
-    console.table("medmoe doctor", ["what", "found"], [[row[0], str(row[1])] for row in rows])
+    console.table("medmoe doctor", ["what", "found"], rows)
     if found.problems:
         raise typer.Exit(ResourceError.exit_code)
     console.next_command("medmoe demo")

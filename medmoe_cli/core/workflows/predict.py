@@ -27,6 +27,7 @@ from medmoe_cli.core.data.prepare import Prepared, prepare
 from medmoe_cli.core.data.prompts_file import read_prompts
 from medmoe_cli.core.engine.inference import Inference
 from medmoe_cli.core.imaging.image import Image
+from medmoe_cli.core.imaging.read import list_scans
 from medmoe_cli.core.imaging.write import label_ending, write_labels, write_volume
 from medmoe_cli.core.reporting.overlay import Marks, Row, draw_preview, fullest_slices
 from medmoe_cli.core.workflows.requests import FromClassNames, FromFile, FromMasks, FromNothing, RequestSource
@@ -113,6 +114,7 @@ def run_predict(
         from medmoe_cli.core.workflows.model_folder import load_model
 
         prompts = read_prompts(options.prompts) if options.prompts is not None else None
+        list_scans(source)  # nothing to predict is said before a model is looked for
         compute = resolve_compute(options.device, options.precision)
         loaded = load_model(model, workspace=workspace, reporter=record)
         record.info(
