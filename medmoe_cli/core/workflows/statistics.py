@@ -43,9 +43,8 @@ def structure_statistics(
 ) -> dict[str, StructureStatistics]:
     """Statistics by class name; every class is listed, absent ones with zero voxels."""
     voxel_ml = abs(float(np.linalg.det(geometry.affine[:3, :3]))) / 1000.0
-    boxes: list[tuple[slice, ...] | None] = ndimage.find_objects(
-        labels_XYZ.astype(np.int32), max_label=max(names.values(), default=0)
-    )
+    # scipy gives None for a value that does not occur, whatever its stubs say.
+    boxes = cast("list[tuple[slice, ...] | None]", ndimage.find_objects(labels_XYZ.astype(np.int32), max_label=highest))
     found: dict[str, StructureStatistics] = {}
     for name, value in names.items():
         box = boxes[value - 1]
