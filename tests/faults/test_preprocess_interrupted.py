@@ -70,9 +70,12 @@ except ResourceError as error:
     sys.exit(error.line())
 """
 _DEAD_WORKER = """
+from medmoe_cli.core.data.store import Store
+def die(self, writing):
+    os.kill(os.getpid(), signal.SIGKILL)
 def murdered(job):
     if job.case.id == "case_002":
-        os.kill(os.getpid(), signal.SIGKILL)
+        Store.write = die
     return whole(job)
 whole = cases.preprocess_case
 cases.preprocess_case = murdered

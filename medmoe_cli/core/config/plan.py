@@ -29,6 +29,8 @@ class Plan(Section):
         input_size: side of the square network input (2D methods).
         spacing_mm: target spacing x, y, z of 3D methods; None for 2D methods, which keep the in-plane grid.
         labels: name to value, background excluded, in value order; consecutive from 1.
+        file_labels: name to the value in the dataset's own label maps, which masks are written with; equal to
+            `labels` unless the dataset's values have gaps.
         class_prompts: text for each class name.
         mirror_axes: network axes ('horizontal', 'vertical') that may be mirrored.
         reasons: one line per value for `plan --explain`.
@@ -44,6 +46,7 @@ class Plan(Section):
     spacing_mm: tuple[float, float, float] | None
     channels: tuple[ChannelPlan, ...]
     labels: dict[str, int]
+    file_labels: dict[str, int] = {}
     class_prompts: dict[str, str]
     binary: bool
     mirror_axes: tuple[str, ...]
@@ -57,6 +60,11 @@ class Plan(Section):
         """Hash of what preprocessing depends on; a change of anything else reuses preprocessed cases."""
         parts = self.model_dump(include={"dims", "slice_axis", "input_size", "spacing_mm", "channels", "labels"})
         return value_sha256(parts)[:16]
+
+    @property
+    def file_values(self) -> dict[int, int]:
+        """Value in `labels` to the value in the dataset's own label maps."""
+        return {value: self.file_labels.get(name, value) for name, value in self.labels.items()}
 
     @property
     def class_names(self) -> tuple[str, ...]:

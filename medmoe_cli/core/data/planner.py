@@ -97,6 +97,7 @@ def make_plan(
         spacing_mm=spacing,
         channels=planned.channels,
         labels=labels,
+        file_labels={name: dataset.labels[name] for name in labels},
         class_prompts=_class_prompts(draft, labels),
         binary=_binary(draft),
         mirror_axes=mirror_axes,
@@ -162,7 +163,7 @@ def _labels(draft: _Draft) -> dict[str, int]:
     if list(labels.values()) == values:
         draft.reasons["labels"] = f"{_count(len(names), 'class', 'classes')} as in dataset.json"
     else:
-        draft.reasons["labels"] = f"values {_some(values)} of the files become 1 to {len(names)}, and back in the masks"
+        draft.reasons["labels"] = f"values {_some(values)} of the files become 1 to {len(names)} in training"
     return labels
 
 

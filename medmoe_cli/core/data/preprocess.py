@@ -132,21 +132,23 @@ def preprocess(
 
 
 def preprocess_case(job: Job) -> Outcome:
-    """Make one case, unless it is finished; its faults are returned."""
+    """Make one case, unless it is finished; its faults are returned.
+
+    Raises:
+        ResourceError: the disk is full or not writable, which is no fault of the case.
+    """
     started = time.monotonic()
     store = Store(folder=job.folder)
-    finished = store.finished(job.case.id, job.key)
-    if finished is not None:
-        return Outcome(case=job.case.id, reused=True, record=finished, seconds=time.monotonic() - started)
-    try:
-        with in_work(job.folder, job.case.id):
+    with in_work(job.folder, job.case.id):
+        finished = store.finished(job.case.id, job.key)
+        if finished is not None:
+            return Outcome(case=job.case.id, reused=True, record=finished, seconds=time.monotonic() - started)
+        try:
             record = store.write(_make(job))
-    except ProblemList as error:
-        return Outcome(case=job.case.id, problems=error.problems)
-    except ResourceError:
-        raise
-    except MedMoEError as error:
-        return Outcome(case=job.case.id, problems=(error,))
+        except ResourceError:
+            raise
+        except MedMoEError as error:
+            return Outcome(case=job.case.id, problems=error.problems if isinstance(error, ProblemList) else (error,))
     return Outcome(case=job.case.id, record=record, seconds=time.monotonic() - started)
 
 

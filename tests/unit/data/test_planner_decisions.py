@@ -116,6 +116,7 @@ def test_two_channels_of_one_name() -> None:
 def test_labels_are_numbered_in_value_order() -> None:
     decided = plan(dataset_of(labels={"spleen": 9, "liver": 2, "left kidney": 5}))
     assert decided.labels == {"liver": 1, "left kidney": 2, "spleen": 3}
+    assert decided.file_values == {1: 2, 2: 5, 3: 9}
     assert "2, 5, 9" in decided.reasons["labels"]
     assert decided.class_names == ("liver", "left kidney", "spleen")
     assert not decided.binary
