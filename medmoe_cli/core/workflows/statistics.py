@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +44,10 @@ def structure_statistics(
     """Statistics by class name; every class is listed, absent ones with zero voxels."""
     voxel_ml = abs(float(np.linalg.det(geometry.affine[:3, :3]))) / 1000.0
     # scipy gives None for a value that does not occur, whatever its stubs say.
-    boxes = cast("list[tuple[slice, ...] | None]", ndimage.find_objects(labels_XYZ.astype(np.int32), max_label=highest))
+    boxes = cast(
+        "list[tuple[slice, ...] | None]",
+        ndimage.find_objects(labels_XYZ.astype(np.int32), max_label=max(names.values())),
+    )
     found: dict[str, StructureStatistics] = {}
     for name, value in names.items():
         box = boxes[value - 1]
