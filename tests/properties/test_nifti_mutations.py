@@ -27,16 +27,22 @@ def _try(raw: bytes, name: str) -> Image | None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name
         path.write_bytes(raw)
-        try:
-            image = read_image(path)
-        except DataError as error:
-            assert "\n" not in error.line()
+        image = _read(path)
+        if image is None:
             return None
         assert np.isfinite(image.geometry.affine).all()
         assert np.linalg.det(image.geometry.affine[:3, :3]) != 0
         if image.header.native.get_data_dtype().names is None:
             _compare_with_nibabel(path, image)
         return image
+
+
+def _read(path: Path) -> Image | None:
+    """The image, or None when it was refused as data; anything else that is raised is the test's failure."""
+    try:
+        return read_image(path)
+    except DataError:
+        return None
 
 
 def _compare_with_nibabel(path: Path, image: Image) -> None:
@@ -88,7 +94,4 @@ def _try_any(raw: bytes, name: str) -> Image | None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name
         path.write_bytes(raw)
-        try:
-            return read_image(path)
-        except DataError:
-            return None
+        return _read(path)

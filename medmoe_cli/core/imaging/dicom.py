@@ -7,7 +7,9 @@ a row (along columns) and of a column (along rows), PixelSpacing the distance be
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,6 +73,29 @@ def read_dicom(path: Path, *, series: str | None = None) -> Image:
     Raises:
         DataError, GeometryError: several series, a damaged object, an uneven, tilted or mixed stack.
     """
+    with _quiet():
+        return _read(path, series)
+
+
+def dicom_geometry(path: Path, *, series: str | None = None) -> Geometry:
+    """The grid, from headers alone.
+
+    Raises:
+        DataError, GeometryError: as `read_dicom`, where the headers show it.
+    """
+    with _quiet():
+        return _geometry(_stack(path, series), path)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without pydicom's warnings: they print values of the file, and what matters is checked here."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"pydicom(\..*)?")
+        yield
+
+
+def _read(path: Path, series: str | None) -> Image:
     frames = _stack(path, series)
     geometry = _geometry(frames, path)
     first = frames[0]
@@ -89,15 +114,6 @@ def read_dicom(path: Path, *, series: str | None = None) -> Image:
     data = _join(slices)
     payload.require_finite(data.ravel(), (data.size,), path)
     return Image(data=data, geometry=geometry, header=Header(format="dicom", path=path, notes=tuple(sorted(notes))))
-
-
-def dicom_geometry(path: Path, *, series: str | None = None) -> Geometry:
-    """The grid, from headers alone.
-
-    Raises:
-        DataError, GeometryError: as `read_dicom`, where the headers show it.
-    """
-    return _geometry(_stack(path, series), path)
 
 
 def _stack(path: Path, series: str | None) -> list[_Frame]:

@@ -45,7 +45,7 @@ def write_nifti(path: Path, data: NDArray[Any], like: Image | Labels, *, labels:
     header.set_data_dtype(data.dtype)
     pixdim = header["pixdim"].copy()
     header.set_data_shape(voxels.shape)
-    header["pixdim"][:4] = pixdim[:4]
+    header["pixdim"] = pixdim
     image_class = _nib.Nifti2Image if isinstance(header, _nib.Nifti2Header) else _nib.Nifti1Image
     image = image_class(voxels, None, header)
     image.header["qform_code"], image.header["sform_code"] = codes

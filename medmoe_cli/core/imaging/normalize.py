@@ -54,7 +54,8 @@ def scale(values: NDArray[Any], low: float, high: float) -> NDArray[np.float32]:
     """Clip to [low, high] and map to [0, 1]; zeros when the window is empty."""
     if not high > low:
         return np.zeros(values.shape, np.float32)
-    out = np.clip(values, low, high).astype(np.float64 if high - low < 1e-3 * abs(low) else np.float32)
+    narrow = high - low < max(1e-3 * abs(low), 1e-6)  # float32 would lose the steps, or the width itself
+    out = np.clip(values, low, high).astype(np.float64 if narrow else np.float32)
     out -= low
     out /= high - low
     return np.asarray(np.clip(out, 0, 1), np.float32)

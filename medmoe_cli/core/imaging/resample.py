@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import affine_transform
 
 from medmoe_cli.core.imaging.geometry import Geometry
-from medmoe_cli.core.imaging.separable import Kernel, resize
+from medmoe_cli.core.imaging.separable import Kernel, along, box_matrix, resize
 from medmoe_cli.core.imaging.vote import class_boxes, vote
 
 ANISOTROPY_LIMIT = 3.0
@@ -146,21 +146,20 @@ def _sample(
 def _smoothed(
     array: NDArray[np.float32], source: Geometry, target: Geometry, *, empty_around: bool = False
 ) -> tuple[NDArray[np.float32], Geometry]:
-    """The array on a coarser grid of the same box where the target's steps would skip voxels.
+    """The array averaged over a target voxel's size, where the target's steps would skip voxels.
 
-    With `empty_around` the array is a piece cut out of zeros, so the coarser grid may overlap its border.
+    With `empty_around` the array is a piece cut out of zeros, and is returned with a margin of them.
     """
-    steps = np.abs(_voxel_map(source, target)[:3, :3]).max(axis=1)
-    if (steps < 1.5).all():
-        return array, source
+    steps = [float(step) for step in np.abs(_voxel_map(source, target)[:3, :3]).max(axis=1)]
     if empty_around:
-        margin = tuple(int(np.ceil(step)) for step in steps)
+        margin = [int(np.ceil(step)) if step > 1 else 0 for step in steps]
         array = np.pad(array, [(width, width) for width in margin])
-        shift = np.eye(4)
-        shift[:3, 3] = [-width for width in margin]
-        source = Geometry(shape=(array.shape[0], array.shape[1], array.shape[2]), affine=source.affine @ shift)
-    x, y, z = (max(round(length / max(step, 1.0)), 1) for length, step in zip(source.shape, steps, strict=True))
-    return resize(array, (x, y, z), "linear"), resized_geometry(source, (x, y, z))
+        start = [slice(-width, length + width) for width, length in zip(margin, source.shape, strict=True)]
+        source = _cut(source, tuple(start))
+    for axis, step in enumerate(steps):
+        if step > 1:
+            array = along(box_matrix(array.shape[axis], round(step, 3)), array, axis)
+    return array, source
 
 
 def _cut(geometry: Geometry, box: tuple[slice, ...]) -> Geometry:

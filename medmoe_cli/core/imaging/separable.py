@@ -54,6 +54,21 @@ def resize_matrix(n_in: int, n_out: int, kernel: Kernel) -> csr_array[Any]:
     return matrix.astype(np.float32)
 
 
+@lru_cache(maxsize=128)
+def box_matrix(length: int, width: float) -> csr_array[Any]:
+    """Weights (length, length), float32, of a moving average over `width` pixels, cut off at the borders."""
+    reach = int(np.ceil(width / 2 + 0.5))
+    columns = np.arange(length)[:, None] + np.arange(-reach, reach + 1)
+    offset = np.abs(np.arange(-reach, reach + 1))
+    overlap = np.clip(width / 2 + 0.5 - offset, 0, min(1.0, width))
+    weights = np.where((columns >= 0) & (columns < length), overlap, 0)
+    weights = weights / weights.sum(axis=1, keepdims=True)
+    rows = np.repeat(np.arange(length), columns.shape[1])
+    keep = weights.ravel() != 0
+    matrix = csr_array((weights.ravel()[keep], (rows[keep], columns.ravel()[keep])), shape=(length, length))
+    return matrix.astype(np.float32)
+
+
 def nearest_index(n_in: int, n_out: int) -> NDArray[np.intp]:
     """For each output pixel, the input pixel under its centre."""
     return np.minimum((2 * np.arange(n_out) + 1) * n_in // (2 * n_out), n_in - 1).astype(np.intp)
@@ -66,10 +81,15 @@ def resize_axis(array: NDArray[Any], axis: int, n_out: int, kernel: Kernel) -> N
         return np.asarray(array, np.float32)
     if kernel == "nearest":
         return np.take(array, nearest_index(n_in, n_out), axis).astype(np.float32, copy=False)
+    return along(resize_matrix(n_in, n_out, kernel), array, axis)
+
+
+def along(matrix: csr_array[Any], array: NDArray[Any], axis: int) -> NDArray[np.float32]:
+    """Apply a matrix (n_out, n_in) along one axis of an array; float32."""
     front = np.moveaxis(array, axis, 0)
-    flat = np.ascontiguousarray(front, np.float32).reshape(n_in, -1)
-    out = resize_matrix(n_in, n_out, kernel) @ flat
-    return np.moveaxis(out.reshape(n_out, *front.shape[1:]), 0, axis)
+    flat = np.ascontiguousarray(front, np.float32).reshape(front.shape[0], -1)
+    out = matrix @ flat
+    return np.moveaxis(out.reshape(matrix.shape[0], *front.shape[1:]), 0, axis)
 
 
 def resize(array: NDArray[Any], shape: tuple[int, ...], kernels: Kernel | tuple[Kernel, ...]) -> NDArray[np.float32]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import struct
+import warnings
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import tifffile
@@ -37,6 +38,7 @@ _ERRORS = (
     ZeroDivisionError,
     MemoryError,
     RuntimeError,
+    AssertionError,
     struct.error,
     *payload.READ_ERRORS,
 )
@@ -84,13 +86,46 @@ def write_tiff(path: Path, data: NDArray[Any]) -> None:
 
 def _inspect(path: Path) -> tuple[tuple[int, ...], str]:
     with payload.open_file(path) as file:
-        if payload.read_block(file, 4, path)[:2] not in (b"II", b"MM"):
-            raise DataError("not a TIFF file", where=path, why="its first bytes are others", fix="check what it is")
+        _walk_pages(file, path)
     try:
         with tifffile.TiffFile(path) as tiff:
             return _series(tiff, path)
     except _ERRORS as error:
         raise _bad(path, error) from error
+
+
+def _walk_pages(file: IO[bytes], path: Path) -> None:
+    """Follow the chain of pages to its end: the decoders stop without a word where a cut file breaks it.
+
+    TIFF 6.0, section 2, and BigTIFF: counts and offsets are 2 and 4 bytes, or 8 and 8.
+    """
+    start = payload.read_block(file, 4, path)
+    order = {b"II": "<", b"MM": ">"}.get(start[:2])
+    version = 0 if order is None or len(start) < 4 else struct.unpack(f"{order}H", start[2:])[0]
+    if version not in (42, 43):
+        raise DataError("not a TIFF file", where=path, why=f"it starts with {start!r}", fix="check what it is")
+    count_code, offset_code, entry_bytes = ("H", "I", 12) if version == 42 else ("Q", "Q", 20)
+    if version == 43:
+        file.seek(8)
+    seen: set[int] = set()
+    try:
+        while offset := _number(file, f"{order}{offset_code}"):
+            if offset in seen:
+                raise _bad(path, "its pages are chained in a circle")
+            seen.add(offset)
+            file.seek(offset)
+            file.seek(offset + struct.calcsize(f"={count_code}") + _number(file, f"{order}{count_code}") * entry_bytes)
+    except (struct.error, OSError, OverflowError, ValueError) as error:
+        raise DataError(
+            "truncated file",
+            where=path,
+            why=f"it ends after {max(len(seen) - 1, 0)} pages",
+            fix="copy or export it again",
+        ) from error
+
+
+def _number(file: IO[bytes], code: str) -> int:
+    return int(struct.unpack(code, file.read(struct.calcsize(code)))[0])
 
 
 def _series(tiff: tifffile.TiffFile, path: Path) -> tuple[tuple[int, ...], str]:
@@ -101,6 +136,8 @@ def _series(tiff: tifffile.TiffFile, path: Path) -> tuple[tuple[int, ...], str]:
     rest = axes.replace("Y", "", 1).replace("X", "", 1).replace("S", "", 1).replace("C", "", 1)
     if "Y" not in axes or "X" not in axes or len(rest) > 1 or any(axis not in _SLICE_AXES for axis in rest):
         raise _bad(path, f"axes {axes} of lengths {shape}")
+    if min(shape) < 1:
+        raise _bad(path, f"an axis of length 0: {shape}")
     size = math.prod(shape) * np.dtype(series.dtype).itemsize
     # LZW packs up to three times denser than deflate.
     payload.check_declared_size(path, size, available_bytes=3 * path.stat().st_size, compressed=True)
@@ -108,7 +145,7 @@ def _series(tiff: tifffile.TiffFile, path: Path) -> tuple[tuple[int, ...], str]:
 
 
 def _load(path: Path) -> tuple[NDArray[Any], str]:
-    _, axes = _inspect(path)
+    shape, axes = _inspect(path)
     try:
         with tifffile.TiffFile(path) as tiff:
             series = tiff.series[0]
@@ -119,12 +156,15 @@ def _load(path: Path) -> tuple[NDArray[Any], str]:
                 array = _with_pillow(path, len(series.pages)).reshape(series.shape)
     except _ERRORS as error:
         raise _bad(path, error) from error
+    if array.shape != shape:
+        raise _bad(path, f"pixels {array.shape} where its tags say {shape}")
     payload.require_finite(array.ravel(), (array.size,), path)
     return array.astype(array.dtype.newbyteorder("="), copy=False), axes
 
 
 def _with_pillow(path: Path, num_pages: int) -> NDArray[Any]:
-    with PillowImage.open(path) as picture:
+    with warnings.catch_warnings(), PillowImage.open(path) as picture:
+        warnings.simplefilter("ignore")  # what matters raises
         pages = []
         for page in range(num_pages):
             picture.seek(page)

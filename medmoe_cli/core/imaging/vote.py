@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 from scipy.sparse import csr_array
 
-from medmoe_cli.core.imaging.separable import Kernel, nearest_index, resize_matrix
+from medmoe_cli.core.imaging.separable import Kernel, along, nearest_index, resize_matrix
 
 _TIE = 1e-4
 _MAX_INDEXED = 1 << 16
@@ -74,9 +74,6 @@ def _share(
     for axis, (matrix, window) in enumerate(zip(matrices, box, strict=True)):
         reached = np.unique(matrix[:, window].nonzero()[0])
         rows = slice(int(reached[0]), int(reached[-1]) + 1) if reached.size else slice(0, 0)
-        part = matrix[rows][:, window]
-        front = np.moveaxis(share, axis, 0)
-        flat = np.ascontiguousarray(front).reshape(front.shape[0], -1)
-        share = np.moveaxis((part @ flat).reshape(part.shape[0], *front.shape[1:]), 0, axis)
+        share = along(matrix[rows][:, window], share, axis)
         place.append(rows)
     return tuple(place), share
