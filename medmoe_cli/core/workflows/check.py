@@ -81,10 +81,9 @@ def ensure_checked(*, workspace: Workspace, data: str, workers: int | None = Non
 
 
 def _root(workspace: Workspace, data: str) -> Path:
-    """The dataset's folder; a folder without a usable dataset.json is checked too, to say what is wrong with it."""
-    path = Path(data)
-    if not (workspace.datasets / data).is_dir() and path.is_dir():
+    """The dataset's folder. One that lost its dataset.json is checked too; one that never was a dataset is refused."""
+    named = workspace.datasets / data
+    path = named if named.is_dir() else Path(data)
+    if (path / "imagesTr").is_dir() or (path / "labelsTr").is_dir():
         return path.resolve()
-    if (workspace.datasets / data).is_dir():
-        return (workspace.datasets / data).resolve()
     return workspace.dataset(data).resolve()
