@@ -85,7 +85,7 @@ def test_fewer_patients_than_folds() -> None:
         split(dataset, 3)
     with pytest.raises(ConfigError, match="unknown fold 'one'"):
         split(dataset, "one")
-    with pytest.raises(DataError, match="of one patient.*--fold all"):
+    with pytest.raises(DataError, match=r"of one patient.*--fold all"):
         split(dataset_of(patients=["a", "a"]), 0)
     assert len(split(dataset_of(patients=["a", "a"]), "all").train) == 2
 

@@ -103,7 +103,7 @@ def test_pictures_are_windowed_already() -> None:
 def test_normalization_can_be_set() -> None:
     assert plan(overrides=PlanConfig(normalization="ct")).channels[0].normalization == "ct"
     assert plan(dataset_of(channels=["CT"]), overrides=PlanConfig(normalization="none")).channels[0].low is None
-    with pytest.raises(DataError, match="no intensity window.*plan.normalization=percentile"):
+    with pytest.raises(DataError, match=r"no intensity window.*plan.normalization=percentile"):
         plan(dataset_of(channels=["CT"]), low=7.0, high=7.0)
 
 

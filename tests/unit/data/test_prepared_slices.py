@@ -60,7 +60,7 @@ def test_refusals() -> None:
     with pytest.raises(DataError, match=r"wrong number of channels.*has 2, the plan 1 \(MR\)"):
         prepare(image_of(two, WHERE), slice_plan())
     large = np.full((1, *WHERE.shape), 1e6, np.float32)
-    with pytest.raises(DataError, match="half precision.*plan.normalization=percentile"):
+    with pytest.raises(DataError, match=r"half precision.*plan.normalization=percentile"):
         prepare(image_of(large, WHERE), slice_plan(channels=[channel("none")])).slice(0)
     with pytest.raises(ValueError, match="2D methods"):
         prepare(image_of(large, WHERE), slice_plan(spacing_mm=(1.0, 1.0, 1.0)))
