@@ -144,7 +144,7 @@ def make_pictures(root: Path, *, cases: int = 3, soft: bool = False, colour: boo
         write_picture(root / "images" / f"scan_{number}.png", picture)
         mask = np.where(label[:, :, 0] > 0, 255, 0).astype(np.uint8)
         if soft:
-            big = Picture.fromarray(mask).resize((480, 400), Picture.Resampling.BICUBIC)
+            big = Picture.fromarray(mask).resize((137, 111), Picture.Resampling.BICUBIC)
             mask = np.asarray(big.resize(mask.shape[::-1], Picture.Resampling.BILINEAR))
         write_picture(root / "masks" / f"scan_{number}_mask.png", mask)
     return root

@@ -41,6 +41,7 @@ _READING: dict[str, str] = {
     "not a JPG file": "file-format",
     "not a TIFF file": "file-format",
     "voxels that are not numbers": "not-finite",
+    "a label in colours": "label-4d",
 }
 """What the readers call a problem, and the finding's code."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from joblib import Parallel, delayed
@@ -46,16 +48,24 @@ def each(
     if workers == 1:
         yield from map(function, items)
         return
-    done = 0
+    with TemporaryDirectory(prefix="medmoe-workers-") as folder:
+        jobs = (delayed(_marked)(function, item, Path(folder) / str(index)) for index, item in enumerate(items))
+        try:
+            yield from Parallel(n_jobs=workers, batch_size=1, return_as="generator")(jobs)
+        except (TerminatedWorkerError, BrokenProcessPool) as error:
+            begun = sorted(int(mark.name) for mark in Path(folder).iterdir())
+            raise ResourceError(
+                "a worker process died",
+                where=f"case {' or '.join(name(items[index]) for index in begun)}",
+                why="killed (often out of memory)",
+                fix=f"run the same command with --workers {max(1, workers // 2)}",
+            ) from error
+
+
+def _marked(function: Callable[[Item], Result], item: Item, mark: Path) -> Result:
+    """Work under a mark: those that a killed pool leaves behind say which cases were being worked on."""
+    mark.touch()
     try:
-        for result in Parallel(n_jobs=workers, return_as="generator")(delayed(function)(item) for item in items):
-            done += 1
-            yield result
-    except (TerminatedWorkerError, BrokenProcessPool) as error:
-        suspects = ", ".join(name(item) for item in items[done : done + workers])
-        raise ResourceError(
-            "a worker process died",
-            where=f"one of the cases {suspects}",
-            why="killed (often out of memory)",
-            fix=f"run the same command with --workers {max(1, workers // 2)}",
-        ) from error
+        return function(item)
+    finally:
+        mark.unlink(missing_ok=True)

@@ -32,8 +32,8 @@ from medmoe_cli.core.imaging.read import read_image
 
 NAME = "imed361m"
 _SHAPE = re.compile(r"\((\d+), ?(\d+), ?(\d+), ?1\)\.npz$")
-_PATIENT = r"(.+)_\d+"
-"""ABD_001_100 is slice 100 of patient ABD_001."""
+_PATIENT = r"(.*\d)_\d+"
+"""ABD_001_100 is slice 100 of patient ABD_001; ISIC_0000193 is a patient of its own."""
 
 
 def looks_like(source: Path) -> bool:

@@ -20,7 +20,7 @@ SOFT_THRESHOLD = 127
 _SOFT_VALUES = 16
 _SOFT_ENDS = 8
 _SOFT_SHARE = 0.8
-_MAX_CLASSES = 255
+_MAX_UNNAMED = 64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,11 +120,11 @@ def _by_map(found: LabelValues, options: ConvertOptions) -> Classes:
 
 def _by_values(found: LabelValues, names: tuple[str, ...]) -> Classes:
     values = found.foreground
-    if len(values) > _MAX_CLASSES:
+    if len(values) > _MAX_UNNAMED and not names:
         raise DataError(
-            "files that are no label maps",
-            why=f"{len(values)} different values",
-            fix="check --labels; for masks in grey levels give --threshold",
+            "files that look like images, not label maps",
+            why=f"{len(values)} different values without names",
+            fix="check --labels; for masks in grey levels give --threshold, for so many classes --label-names",
         )
     if names:
         if set(values) <= set(range(1, len(names) + 1)):

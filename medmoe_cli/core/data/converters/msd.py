@@ -24,20 +24,20 @@ from medmoe_cli.core.data.converters.classes import (
 from medmoe_cli.core.data.converters.files import Reading, load_files
 from medmoe_cli.core.data.converters.source import ConvertOptions, Skipped, SourceCase, Survey, renumber
 from medmoe_cli.core.data.filenames import files_in
-from medmoe_cli.core.imaging.formats import ending_of, stem_of
+from medmoe_cli.core.imaging.formats import NIFTI, ending_of, stem_of
 
 NAME = "msd"
 _SPLITS: tuple[tuple[str, Literal["Tr", "Ts"]], ...] = (("training", "Tr"), ("validation", "Ts"), ("test", "Ts"))
 
 
 def looks_like(source: Path) -> bool:
-    """A dataset.json with 'training' pairs, and images without channel numbers."""
+    """A dataset.json whose 'training' pairs name NIfTI files that are there, under those very names."""
     content = _content(source)
     training = content.get("training")
-    if not isinstance(training, list) or "channel_names" in content or (source / "label").is_dir():
+    if not isinstance(training, list) or "channel_names" in content:
         return False
-    images = [path for path in files_in(source / "imagesTr") if ending_of(path)]
-    return bool(images) and not all(path.name.endswith(f"_0000{ending_of(path)}") for path in images)
+    images = [image for image, _ in (_pair(source, entry) for entry in training) if image is not None]
+    return any(ending_of(image) in NIFTI and image.is_file() for image in images)
 
 
 def survey(source: Path, options: ConvertOptions, *, workers: int | None, reporter: Reporter) -> Survey:

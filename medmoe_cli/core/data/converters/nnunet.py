@@ -44,10 +44,11 @@ def looks_like(source: Path) -> bool:
         content = jsonio.read(path)
     except DataError:
         return False
-    numbered = any(
-        path.name.endswith(f"_0000{ending_of(path)}") for path in files_in(source / "imagesTr") if ending_of(path)
-    )
-    return isinstance(content, dict) and ("channel_names" in content or numbered)
+    if not isinstance(content, dict) or "channel_names" in content:
+        return isinstance(content, dict)
+    listed = [f"{name}_0000" for name in _listed_cases(content)]
+    there = {stem_of(path) for folder in ("imagesTr", "imagesTs") for path in files_in(source / folder)}
+    return any(stem in there for stem in listed)
 
 
 def survey(source: Path, options: ConvertOptions, *, workers: int | None, reporter: Reporter) -> Survey:
