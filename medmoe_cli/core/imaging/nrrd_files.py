@@ -88,6 +88,7 @@ def nrrd_geometry(path: Path) -> Geometry:
 
 def write_nrrd(path: Path, data: NDArray[Any], geometry: Geometry) -> None:
     """Write (X, Y, Z) or (C, X, Y, Z) to `path`, gzip; the caller makes it atomic."""
+    data = data[0] if data.ndim == 4 and len(data) == 1 else data
     steps = lps_columns(geometry)
     directions, kinds = [list(column) for column in steps[:, :3].T], ["domain"] * 3
     header: dict[str, Any] = {"space": "left-posterior-superior", "encoding": "gzip", "space origin": steps[:, 3]}

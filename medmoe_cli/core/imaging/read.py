@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medmoe_cli.core.base.errors import DataError
+from medmoe_cli.core.imaging.dicom import dicom_geometry, read_dicom
+from medmoe_cli.core.imaging.dicom_files import has_dicom_magic
 from medmoe_cli.core.imaging.formats import ENDING_FORMATS, ending_of, read_endings
 from medmoe_cli.core.imaging.geometry import Geometry
 from medmoe_cli.core.imaging.image import Image, Labels
+from medmoe_cli.core.imaging.metaimage import metaimage_geometry, read_metaimage
+from medmoe_cli.core.imaging.nifti import nifti_geometry, read_nifti
+from medmoe_cli.core.imaging.nrrd_files import nrrd_geometry, read_nrrd
+from medmoe_cli.core.imaging.pictures import picture_geometry, read_picture
 from medmoe_cli.core.imaging.scans import Scan, list_scans
+from medmoe_cli.core.imaging.tiff import read_tiff, tiff_geometry
 
 __all__ = ["Scan", "format_of", "list_scans", "read_geometry", "read_image", "read_labels"]
 
+_READERS: dict[str, Callable[[Path], Image]] = {
+    "nifti": read_nifti,
+    "nrrd": read_nrrd,
+    "mha": read_metaimage,
+    "tiff": read_tiff,
+    "png": partial(read_picture, kind="png"),
+    "jpg": partial(read_picture, kind="jpg"),
+}
+_GEOMETRIES: dict[str, Callable[[Path], Geometry]] = {
+    "nifti": nifti_geometry,
+    "nrrd": nrrd_geometry,
+    "mha": metaimage_geometry,
+    "tiff": tiff_geometry,
+    "png": partial(picture_geometry, kind="png"),
+    "jpg": partial(picture_geometry, kind="jpg"),
+    "dicom": dicom_geometry,
+}
 LABEL_TOLERANCE = 1e-3
 MAX_LABEL = 2**31 - 1
 
@@ -35,29 +60,7 @@ def read_image(path: Path, *, series: str | None = None) -> Image:
         DataError, GeometryError: whatever is wrong with it, in one line.
     """
     kind = format_of(path)
-    if kind == "nifti":
-        from medmoe_cli.core.imaging.nifti import read_nifti
-
-        return read_nifti(path)
-    if kind == "nrrd":
-        from medmoe_cli.core.imaging.nrrd_files import read_nrrd
-
-        return read_nrrd(path)
-    if kind == "mha":
-        from medmoe_cli.core.imaging.metaimage import read_metaimage
-
-        return read_metaimage(path)
-    if kind == "tiff":
-        from medmoe_cli.core.imaging.tiff import read_tiff
-
-        return read_tiff(path)
-    if kind == "dicom":
-        from medmoe_cli.core.imaging.dicom import read_dicom
-
-        return read_dicom(path, series=series)
-    from medmoe_cli.core.imaging.pictures import read_picture
-
-    return read_picture(path, kind)
+    return read_dicom(path, series=series) if kind == "dicom" else _READERS[kind](path)
 
 
 def read_labels(path: Path) -> Labels:
@@ -71,13 +74,8 @@ def read_labels(path: Path) -> Labels:
     Raises:
         DataError, GeometryError: it cannot be read, has several channels, or values that are no labels.
     """
-    kind = format_of(path)
-    if kind == "png":
-        from medmoe_cli.core.imaging.pictures import read_picture
-
-        image = read_picture(path, kind, as_label=True)
-    else:
-        image = read_image(path)
+    png = format_of(path) == "png"
+    image = read_picture(path, kind="png", as_label=True) if png else read_image(path)
     if image.num_channels != 1:
         raise DataError(
             "not a label map", where=path, why=f"{image.num_channels} channels", fix="give one map with a value a class"
@@ -91,19 +89,7 @@ def read_geometry(path: Path) -> Geometry:
     Raises:
         DataError, GeometryError: the header is wrong or contradicts the file's size.
     """
-    kind = format_of(path)
-    readers: dict[str, Callable[[], Callable[[Path], Geometry]]] = {
-        "nifti": _nifti_geometry,
-        "nrrd": _nrrd_geometry,
-        "mha": _mha_geometry,
-        "tiff": _tiff_geometry,
-        "dicom": _dicom_geometry,
-    }
-    if kind in readers:
-        return readers[kind]()(path)
-    from medmoe_cli.core.imaging.pictures import picture_geometry
-
-    return picture_geometry(path, kind)
+    return _GEOMETRIES[format_of(path)](path)
 
 
 def as_labels(values: NDArray[Any], path: Path) -> NDArray[Any]:
@@ -138,8 +124,6 @@ def format_of(path: Path) -> str:
     Raises:
         DataError: nothing is there, or it is no image.
     """
-    from medmoe_cli.core.imaging.dicom_files import has_dicom_magic
-
     if not path.exists():
         raise DataError("file not found", where=path, fix="check the path")
     ending = ending_of(path)
@@ -155,33 +139,3 @@ def format_of(path: Path) -> str:
         why=f"its ending is none of {read_endings()} and it is no DICOM file",
         fix="convert it to .nii.gz",
     )
-
-
-def _nifti_geometry() -> Callable[[Path], Geometry]:
-    from medmoe_cli.core.imaging.nifti import nifti_geometry
-
-    return nifti_geometry
-
-
-def _nrrd_geometry() -> Callable[[Path], Geometry]:
-    from medmoe_cli.core.imaging.nrrd_files import nrrd_geometry
-
-    return nrrd_geometry
-
-
-def _mha_geometry() -> Callable[[Path], Geometry]:
-    from medmoe_cli.core.imaging.metaimage import metaimage_geometry
-
-    return metaimage_geometry
-
-
-def _tiff_geometry() -> Callable[[Path], Geometry]:
-    from medmoe_cli.core.imaging.tiff import tiff_geometry
-
-    return tiff_geometry
-
-
-def _dicom_geometry() -> Callable[[Path], Geometry]:
-    from medmoe_cli.core.imaging.dicom import dicom_geometry
-
-    return dicom_geometry

@@ -163,12 +163,13 @@ def _load(path: Path) -> tuple[NDArray[Any], str]:
 
 
 def _with_pillow(path: Path, num_pages: int) -> NDArray[Any]:
-    with warnings.catch_warnings(), PillowImage.open(path) as picture:
+    pages = []
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what matters raises
-        pages = []
-        for page in range(num_pages):
-            picture.seek(page)
-            pages.append(np.asarray(picture.convert("RGB") if picture.mode == "P" else picture))
+        with PillowImage.open(path) as picture:
+            for page in range(num_pages):
+                picture.seek(page)
+                pages.append(np.asarray(picture.convert("RGB") if picture.mode == "P" else picture))
     return np.stack(pages)
 
 

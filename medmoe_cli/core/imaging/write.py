@@ -17,6 +17,12 @@ from medmoe_cli.core.base.errors import DataError, ResourceError
 from medmoe_cli.core.imaging.formats import ENDING_FORMATS, ending_of
 from medmoe_cli.core.imaging.geometry import Geometry
 from medmoe_cli.core.imaging.image import Image, Labels
+from medmoe_cli.core.imaging.metaimage import write_metaimage
+from medmoe_cli.core.imaging.nifti_write import lost_fields, write_nifti
+from medmoe_cli.core.imaging.nrrd_files import write_nrrd
+from medmoe_cli.core.imaging.pictures import write_png
+from medmoe_cli.core.imaging.read import read_image
+from medmoe_cli.core.imaging.tiff import sidecar_of, write_tiff
 
 _LABEL_ENDINGS = {"png": ".png", "jpg": ".png", "tiff": ".tif", "nrrd": ".nrrd", "mha": ".mha", "dicom": ".nii.gz"}
 
@@ -94,62 +100,33 @@ def _write(path: Path, data: NDArray[Any], like: Image | Labels, *, labels: bool
     """Write (C, X, Y, Z) through a temporary sibling that is read back and compared."""
     kind = ENDING_FORMATS.get(ending_of(path), "")
     writers: dict[str, Callable[[Path], None]] = {
-        "nifti": lambda temporary: _nifti(temporary, data, like, labels=labels),
-        "nrrd": lambda temporary: _nrrd(temporary, data, like.geometry),
-        "mha": lambda temporary: _metaimage(temporary, data, like.geometry),
-        "png": lambda temporary: _png(temporary, data),
-        "tiff": lambda temporary: _tiff(temporary, data),
+        "nifti": lambda temporary: write_nifti(temporary, data, like, labels=labels),
+        "nrrd": lambda temporary: write_nrrd(temporary, data, like.geometry),
+        "mha": lambda temporary: write_metaimage(temporary, data, like.geometry),
+        "png": lambda temporary: write_png(temporary, data),
+        "tiff": lambda temporary: write_tiff(temporary, data),
     }
     if kind not in writers or path.name.lower().endswith(".mhd"):
         raise DataError(
             "cannot write this format", where=path, why=f"'{path.suffix}'", fix="use .nii.gz, .nrrd, .mha, .png or .tif"
         )
+    _require_room(kind, path, data)
     if kind == "tiff" and like.geometry.spacing_mm != (1.0, 1.0, 1.0):
-        from medmoe_cli.core.imaging.tiff import sidecar_of
-
         x, y, z = like.geometry.spacing_mm
         jsonio.write(sidecar_of(path), {"spacing": [z, y, x]})
     return atomic.replace_file(path, writers[kind], verify=lambda temporary: _verify(temporary, path, data, like, kind))
 
 
-def _nifti(path: Path, data: NDArray[Any], like: Image | Labels, *, labels: bool) -> None:
-    from medmoe_cli.core.imaging.nifti_write import write_nifti
-
-    write_nifti(path, data, like, labels=labels)
-
-
-def _nrrd(path: Path, data: NDArray[Any], geometry: Geometry) -> None:
-    from medmoe_cli.core.imaging.nrrd_files import write_nrrd
-
-    write_nrrd(path, data if len(data) > 1 else data[0], geometry)
-
-
-def _metaimage(path: Path, data: NDArray[Any], geometry: Geometry) -> None:
-    from medmoe_cli.core.imaging.metaimage import write_metaimage
-
-    write_metaimage(path, data, geometry)
-
-
-def _png(path: Path, data: NDArray[Any]) -> None:
-    from medmoe_cli.core.imaging.pictures import write_png
-
-    if data.shape[3] != 1:
+def _require_room(kind: str, path: Path, data: NDArray[Any]) -> None:
+    """Refuse what a picture format cannot hold."""
+    if kind == "png" and data.shape[3] != 1:
         raise DataError("PNG cannot hold a volume", where=path, why=f"{data.shape[3]} slices", fix="write .nii.gz")
-    write_png(path, data)
-
-
-def _tiff(path: Path, data: NDArray[Any]) -> None:
-    from medmoe_cli.core.imaging.tiff import write_tiff
-
-    if len(data) not in (1, 3):
+    if kind == "tiff" and len(data) not in (1, 3):
         raise DataError("TIFF cannot hold this", where=path, why=f"{len(data)} channels", fix="write .nii.gz")
-    write_tiff(path, data)
 
 
 def _verify(temporary: Path, path: Path, data: NDArray[Any], like: Image | Labels, kind: str) -> None:
     """Read the file back: voxels, type and place must be those that were meant."""
-    from medmoe_cli.core.imaging.read import read_image
-
     try:
         back = read_image(temporary)
     except DataError as error:
@@ -164,8 +141,6 @@ def _verify(temporary: Path, path: Path, data: NDArray[Any], like: Image | Label
     if back.geometry.shape != like.geometry.shape or moved > allowed:
         raise _not_as_meant(path, f"it lies {moved:.2g} mm from where it should")
     if kind == "nifti":
-        from medmoe_cli.core.imaging.nifti_write import lost_fields
-
         lost = lost_fields(back, like)
         if lost:
             raise _not_as_meant(path, f"its header lost {', '.join(lost)}")

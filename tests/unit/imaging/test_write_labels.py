@@ -145,6 +145,8 @@ def test_geometry_without_nifti_header(tmp_path: Path, kind: str) -> None:
     np.testing.assert_array_equal(back.data, labels)
     assert back.geometry.corner_distance_mm(like.geometry) < 1e-5
     itk = SimpleITK.ReadImage(str(out))
+    assert itk.GetDimension() == 3
+    assert itk.GetNumberOfComponentsPerPixel() == 1
     np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(itk).T, labels)
     np.testing.assert_allclose(itk.GetSpacing(), like.geometry.spacing_mm, rtol=1e-6)
     corner = itk.TransformIndexToPhysicalPoint((5, 6, 7))
@@ -233,7 +235,7 @@ def test_what_does_not_read_back_is_not_kept(tmp_path: Path, monkeypatch: pytest
     like = scan((4, 5, 6))
     path = write_labels(tmp_path / "a.nii.gz", a_map((4, 5, 6)), like)
     before = path.read_bytes()
-    right = write_module._nifti
+    right = write_module.write_nifti
 
     def other_voxels(target: Path, data: np.ndarray, source: Any, *, labels: bool) -> None:
         right(target, data + 1, source, labels=labels)
@@ -246,7 +248,7 @@ def test_what_does_not_read_back_is_not_kept(tmp_path: Path, monkeypatch: pytest
         target.write_bytes(target.read_bytes()[:-9])
 
     for wrong in (other_voxels, other_place, half):
-        monkeypatch.setattr(write_module, "_nifti", wrong)
+        monkeypatch.setattr(write_module, "write_nifti", wrong)
         with pytest.raises(ResourceError, match="does not read back"):
             write_labels(path, a_map((4, 5, 6), top=2), like)
         assert path.read_bytes() == before
@@ -255,7 +257,7 @@ def test_what_does_not_read_back_is_not_kept(tmp_path: Path, monkeypatch: pytest
 
 def test_a_lost_code_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     like = read_image(named_input(tmp_path, codes=(1, 1)))
-    right = write_module._nifti
+    right = write_module.write_nifti
 
     def without_code(target: Path, data: np.ndarray, source: Any, *, labels: bool) -> None:
         plain = Image(data=source.data, geometry=source.geometry, header=Header(format="dicom", path=Path("x")))
@@ -264,7 +266,7 @@ def test_a_lost_code_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         image.header["qform_code"] = 0
         nib.Nifti1Image(np.asanyarray(image.dataobj), None, image.header).to_filename(target)
 
-    monkeypatch.setattr(write_module, "_nifti", without_code)
+    monkeypatch.setattr(write_module, "write_nifti", without_code)
     with pytest.raises(ResourceError, match="qform_code"):
         write_labels(tmp_path / "out.nii.gz", a_map(like.geometry.shape), like)
 
