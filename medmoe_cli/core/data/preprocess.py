@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,6 @@ from medmoe_cli.core.base.progress import Reporter
 from medmoe_cli.core.config.fingerprint import CaseFacts, Fingerprint
 from medmoe_cli.core.config.plan import Plan
 from medmoe_cli.core.data.dataset import Case, Dataset
-from medmoe_cli.core.data.in_work import in_work, left_behind
 from medmoe_cli.core.data.inputs import Inputs
 from medmoe_cli.core.data.load import load_image, load_label, number_labels
 from medmoe_cli.core.data.prepare import prepare
@@ -116,7 +115,7 @@ def preprocess(
     records: dict[str, CaseRecord] = {}
     problems: list[MedMoEError] = []
     num_reused = 0
-    for outcome in _each(jobs, workers=worker_count(workers, len(jobs))):
+    for outcome in each(preprocess_case, jobs, workers=worker_count(workers, len(jobs)), name=lambda job: job.case.id):
         if outcome.record is None:
             problems += outcome.problems
             reporter.advance(outcome.case, status="failed", detail=outcome.problems[0].line())
@@ -139,16 +138,15 @@ def preprocess_case(job: Job) -> Outcome:
     """
     started = time.monotonic()
     store = Store(folder=job.folder)
-    with in_work(job.folder, job.case.id):
-        finished = store.finished(job.case.id, job.key)
-        if finished is not None:
-            return Outcome(case=job.case.id, reused=True, record=finished, seconds=time.monotonic() - started)
-        try:
-            record = store.write(_make(job))
-        except ResourceError:
-            raise
-        except MedMoEError as error:
-            return Outcome(case=job.case.id, problems=error.problems if isinstance(error, ProblemList) else (error,))
+    finished = store.finished(job.case.id, job.key)
+    if finished is not None:
+        return Outcome(case=job.case.id, reused=True, record=finished, seconds=time.monotonic() - started)
+    try:
+        record = store.write(_make(job))
+    except ResourceError:
+        raise
+    except MedMoEError as error:
+        return Outcome(case=job.case.id, problems=error.problems if isinstance(error, ProblemList) else (error,))
     return Outcome(case=job.case.id, record=record, seconds=time.monotonic() - started)
 
 
@@ -183,22 +181,6 @@ def estimated_bytes(plan: Plan, facts: CaseFacts) -> int:
         x, y, z = volume_shape(facts.shape, facts.spacing_mm, plan.spacing_mm)
         values = x * y * z
     return int(values * (len(plan.channels) + 1) * _BYTES_PER_VALUE * _COMPRESSED)
-
-
-def _each(jobs: Sequence[Job], *, workers: int) -> Iterator[Outcome]:
-    """Preprocess in worker processes; when one is killed, name the cases that were in work."""
-    try:
-        yield from each(preprocess_case, jobs, workers=workers, name=lambda job: job.case.id)
-    except ResourceError as error:
-        suspects = left_behind(jobs[0].folder)
-        if not suspects:
-            raise
-        raise ResourceError(
-            error.what,
-            where=f"case {suspects[0]}" if len(suspects) == 1 else f"one of the cases {', '.join(suspects)}",
-            why=error.why,
-            fix=error.fix,
-        ) from error
 
 
 def _make(job: Job) -> Writing:
