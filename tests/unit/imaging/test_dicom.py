@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import zipfile
 from pathlib import Path
 
@@ -282,6 +283,7 @@ def test_masks_of_a_series_lie_on_it_and_name_nobody(tmp_path: Path) -> None:
     labels = (image.data[0] > 0).astype(np.uint8)
     path = write_labels(tmp_path / f"mask{label_ending(image)}", labels, image)
     assert path.name == "mask.nii.gz"
+    assert b"JANE" not in gzip.decompress(path.read_bytes())
     back = read_labels(path)
     np.testing.assert_array_equal(back.data, labels)
     assert back.geometry.corner_distance_mm(image.geometry) < 1e-4
