@@ -15,6 +15,7 @@ from medmoe_cli.core.data.filenames import some
 from medmoe_cli.core.data.finding import Finding, error, warning
 from medmoe_cli.core.data.grids import Grid
 from medmoe_cli.core.imaging.image import Image
+from medmoe_cli.core.imaging.pictures import read_picture
 from medmoe_cli.core.imaging.read import LABEL_TOLERANCE, read_image
 
 _MANY_VALUES = 32
@@ -83,9 +84,7 @@ def examine_label(path: Path, file: str, case: str, labels: Mapping[str, int], i
 def _read(path: Path) -> Image:
     """The label as it is; palette pictures by index, as `read_labels` takes them."""
     if path.name.lower().endswith(".png"):
-        from medmoe_cli.core.imaging.pictures import read_picture
-
-        return read_picture(path, "png", as_label=True)
+        return read_picture(path, kind="png", as_label=True)
     return read_image(path)
 
 

@@ -122,7 +122,7 @@ def check_dataset(
         ResourceError: a worker died.
     """
     root = root.resolve()
-    key = check_key(root, splits_folders)
+    key = check_key(root)
     file, findings = read_dataset_file(root)
     if file is None:
         return CheckReport(dataset=root.name, key=key, num_training=0, num_test=0, findings=_ordered(findings))
@@ -158,13 +158,15 @@ def check_dataset(
     )
 
 
-def check_key(root: Path, splits_folders: Sequence[Path] = ()) -> str:
-    """Digest of names, sizes and times of a dataset's files, and of the program's version."""
-    files = [*files_below(root), *(folder / "splits_final.json" for folder in splits_folders)]
+def check_key(root: Path) -> str:
+    """Digest of names, sizes and times of a dataset's files, and of the program's version.
+
+    A splits file elsewhere is not part of it: planning writes one, and every reader validates it.
+    """
     facts = [
         [relative(path, root), path.stat().st_size, path.stat().st_mtime_ns]
-        for path in files
-        if path.is_file() and path.name != "run.json"
+        for path in files_below(root)
+        if path.name != "run.json"
     ]
     return value_sha256([medmoe_cli.__version__, facts])
 

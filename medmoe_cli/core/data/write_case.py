@@ -124,7 +124,7 @@ class CaseWriter:
 
     def _map(self, case: SourceCase, label: NDArray[Any]) -> NDArray[np.uint16]:
         """Source values to dataset values."""
-        values, inverse = np.unique(label, return_inverse=True)
+        values = np.unique(label)
         table = {0: 0, **self.value_map}
         unknown = [int(value) for value in values.tolist() if int(value) not in table]
         if unknown:
@@ -135,7 +135,10 @@ class CaseWriter:
                 fix="correct the label file, or the labels of the source",
             )
         targets = np.array([table[int(value)] for value in values.tolist()], np.uint16)
-        return targets[inverse].reshape(label.shape)
+        mapped = np.empty(label.shape, np.uint16)
+        for index in range(label.shape[2]):  # slice by slice: positions take eight bytes a voxel
+            mapped[..., index] = targets[np.searchsorted(values, label[..., index])]
+        return mapped
 
 
 def _files_of(path: Path) -> list[Path]:

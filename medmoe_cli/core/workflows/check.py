@@ -71,7 +71,7 @@ def ensure_checked(*, workspace: Workspace, data: str, workers: int | None = Non
     root = _root(workspace, data)
     folder = workspace.preprocessed / root.name
     stored = read_stored(folder / FILE_NAME, CheckReport)
-    if stored is not None and stored.key == check_key(root, (folder,)):
+    if stored is not None and stored.key == check_key(root):
         code = DataError.exit_code if stored.errors else 0
         result = CheckResult(root=root, report=stored, file=folder / FILE_NAME, fresh=False, exit_code=code)
     else:

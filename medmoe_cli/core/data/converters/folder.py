@@ -26,6 +26,7 @@ from medmoe_cli.core.imaging.dicom_files import find_series
 from medmoe_cli.core.imaging.read import format_of, read_labels
 
 NAME = "folder"
+_NO_MODALITY = "no --modality: each image is scaled by its own intensities; give --modality CT if these are CT"
 
 
 def looks_like(source: Path) -> bool:
@@ -70,7 +71,7 @@ def survey(source: Path, options: ConvertOptions, *, workers: int | None, report
         classes = classes_of(survey_values(files, workers=workers, reporter=reporter), options)
     rule = patient_rule(options.patient_regex)
     modality = options.modality or _dicom_modality(images[0])
-    notes = (pictures.note, *classes.notes)
+    notes = (pictures.note, *classes.notes, "" if modality or pictures.colour is not None else _NO_MODALITY)
     return Survey(
         format=NAME,
         channels=_channels(options, pictures, counts.pop(), modality),
