@@ -202,7 +202,8 @@ def _data_source(path: Path, parsed: _Parsed) -> tuple[Path, int]:
     name = parsed.data_file
     if name.upper() == "LOCAL":
         return path, parsed.end_of_header
-    if name != Path(name).name or "\\" in name or "%" in name or name.upper().startswith("LIST") or name in ("", ".."):
+    plain = name.isprintable() and name == Path(name).name and not set(name) & set("\\%")
+    if not plain or name.upper().startswith("LIST") or name in ("", ".."):
         raise _bad(path, f"ElementDataFile '{name}' is not one file in the same folder")
     return path.with_name(name), 0
 

@@ -139,6 +139,7 @@ BAD_METAIMAGES = {
     "offset": b"Offset = 1 2\n" + HEADER.encode() + bytes(24),
     "other folder": HEADER.encode().replace(b"LOCAL", b"../secret.raw") + bytes(24),
     "absolute": HEADER.encode().replace(b"LOCAL", b"/etc/passwd") + bytes(24),
+    "null byte": HEADER.encode().replace(b"LOCAL", b"a\0.raw"),
     "list": HEADER.encode().replace(b"LOCAL", b"LIST") + bytes(24),
     "absent file": HEADER.encode().replace(b"LOCAL", b"absent.raw"),
     "skip": b"HeaderSize = 99\n" + HEADER.encode() + bytes(24),
