@@ -40,6 +40,8 @@ def test_every_fault_in_one_pass(tmp_path: Path) -> None:
     assert [fault for fault in expected if (fault.code, fault.case) not in said] == []
     wanted = {(fault.code, fault.case) for fault in expected}
     assert [finding for finding in report.findings if (finding.code, finding.case) not in wanted] == []
+    swapped = next(finding for finding in report.findings if finding.case == "case_009")
+    assert swapped.message == "image and label: shape 14x12x8 against 12x14x8 (axes are swapped)"
     for finding in report.findings:
         assert finding.code in CODES
         assert finding.message

@@ -235,13 +235,11 @@ def _label_grid_findings(image: Grid, label: Grid, case: str, file: str) -> list
     if verdict.kind == "near":
         return [_near(str(verdict), case, file)]
     found: list[Finding] = []
+    codes = {"shape": "label-shape", "spacing": "label-spacing", "direction": "label-direction"}
     for difference in verdict.differences:
-        kind = difference.split()[0]
-        code = {"shape": "label-shape", "spacing": "label-spacing", "direction": "label-direction"}.get(kind)
-        if code is None and kind == "the":
-            continue
+        code = codes.get(difference.split()[0], "label-origin")
         fix = "resample the label to the image's grid (nearest neighbour), or correct its header"
-        found.append(error(code or "label-origin", f"image and label: {difference}", fix=fix, case=case, file=file))
+        found.append(error(code, f"image and label: {difference}", fix=fix, case=case, file=file))
     return found
 
 

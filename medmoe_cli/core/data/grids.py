@@ -42,7 +42,7 @@ def compare_grids(image: Grid, label: Grid) -> GridVerdict:
         differences = one.differences(other) if has_space(image.header) and has_space(label.header) else []
         differences = differences or [f"shape {_shape(one)} against {_shape(other)}"]
         if sorted(one.shape) == sorted(other.shape):
-            differences.insert(1, "the same lengths in another order: axes are swapped")
+            differences[0] += " (axes are swapped)"
         return GridVerdict(kind="different", differences=tuple(differences))
     if not (has_space(image.header) and has_space(label.header)):
         return GridVerdict(kind="same")

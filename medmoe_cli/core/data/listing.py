@@ -135,7 +135,7 @@ def _folder(root: Path, file: DatasetFile, split: str, findings: list[Finding]) 
         files = tuple(present[channel] for channel in sorted(present) if channel < wanted)
         (cases if whole else damaged).append(_case(case, files, label, file))
     for case in sorted(set(labels) - set(images)):
-        close = nearest(case, images)
+        close = nearest(case, set(images) - set(labels))
         findings.append(
             error(
                 "image-missing",
