@@ -45,7 +45,7 @@ def convert(
     label_suffix: Annotated[
         str | None,
         typer.Option(
-            help="folder: what follows the case id in label names [default: _mask, _seg, _label, _gt and the like].",
+            help="folder: what follows the case id in label names (default: _mask, _seg, _label, _gt and the like).",
             rich_help_panel="Format options",
         ),
     ] = None,
@@ -91,7 +91,7 @@ def convert(
     overlap: Annotated[
         Literal["higher", "lower"] | None,
         typer.Option(
-            help="imed361m, folder: which class keeps a contested voxel [default: higher].",
+            help="imed361m, folder: which class keeps a contested voxel (default: higher).",
             rich_help_panel="Format options",
         ),
     ] = None,
