@@ -62,14 +62,19 @@ def test_identity(pair: Pair, spacing_mm: tuple[float, ...], elements: Elements)
 
 @settings(max_examples=40)
 @given(pair=mask_pairs(empty=False), spacing_mm=spacings(), axes=st.permutations([0, 1, 2]), flip=st.integers(0, 2))
-def test_hausdorff_does_not_depend_on_the_axes(
+def test_axes_can_be_named_and_run_as_one_likes(
     pair: Pair, spacing_mm: tuple[float, ...], axes: list[int], flip: int
 ) -> None:
     turned = [np.flip(mask, flip).transpose(axes) for mask in pair]
-    sides = [spacing_mm[axis] for axis in axes]
-    assert surface_distances(turned[0], turned[1], sides).hausdorff_mm == pytest.approx(
-        surface_distances(*pair, spacing_mm).hausdorff_mm
-    )
+    there = surface_distances(turned[0], turned[1], [spacing_mm[axis] for axis in axes])
+    here = surface_distances(*pair, spacing_mm)
+    assert there.hausdorff_mm == pytest.approx(here.hausdorff_mm)
+    assert there.average_symmetric_mm == pytest.approx(here.average_symmetric_mm)
+    assert there.reference_sizes.sum() == pytest.approx(here.reference_sizes.sum())
+    # Between two distances, so that the rounding of one of them decides nothing.
+    tolerance_mm = here.hausdorff_mm / 2 + 1e-4
+    if np.abs(np.concatenate((here.reference_mm, here.prediction_mm)) - tolerance_mm).min() > 1e-9:
+        assert there.surface_dice(tolerance_mm) == pytest.approx(here.surface_dice(tolerance_mm))
 
 
 @settings(max_examples=40)

@@ -2,13 +2,12 @@
 
 A surface element sits where eight voxels meet and not all of them are inside the mask. Its area is that of the
 marching-cubes polygons whose vertices halve the neighbourhood's edges between inside and outside (Lorensen and Cline,
-SIGGRAPH 1987). Polygons that are not flat can be cut into triangles in several ways, which have different areas. The
-rules below choose what the original table has, so that areas equal those of DeepMind's `surface-distance`:
+SIGGRAPH 1987). Two rules settle what those leave open, and give the areas of the published table that DeepMind's
+`surface-distance` uses, for every spacing:
 
 - ambiguous faces separate the corners of the smaller side (with four against four: the inside);
-- a polygon is cut into as few planes as can be;
-- two arrangements stay undecided by this, and follow the original table's accidents (`_side_cut_off`,
-  `_preferred_cut`).
+- a polygon that is not flat is cut into as few planes as can be. Cuts that are equal in this are mirror images, whose
+  areas are the same on a rectangular grid.
 
 Corners are (i, j, k) with 0 and 1 along the array's axes. The code of a neighbourhood has the bit
 2 ** (7 - (4 i + 2 j + k)) for each inside corner (2-D: 2 ** (3 - (2 i + j))).
@@ -75,33 +74,9 @@ def _area_vectors() -> tuple[tuple[Vector, ...], ...]:
     table = []
     for code in range(256):
         inside = frozenset(corner for n, corner in enumerate(_CORNERS) if code >> (7 - n) & 1)
-        side = _side_cut_off(inside)
-        table.append(tuple(vector for polygon in _polygons(side) for vector in _cut(polygon, side)))
+        side = inside if len(inside) <= 4 else frozenset(_CORNERS) - inside
+        table.append(tuple(vector for polygon in _polygons(side) for vector in _cut(polygon)))
     return tuple(table)
-
-
-def _side_cut_off(inside: frozenset[Corner]) -> frozenset[Corner]:
-    """The corners that ambiguous faces separate: the smaller side, the inside when both have four.
-
-    Except for three corners in an L and a lone one: the other side then has a lone corner too, next to it, and the
-    original table cuts off the one with an odd sum of coordinates, but never (1, 0, 0).
-    """
-    outside = frozenset(_CORNERS) - inside
-    if len(inside) != 4:
-        return inside if len(inside) < 4 else outside
-    lone, other_lone = _lone(inside), _lone(outside)
-    if len(lone) != 1:
-        return inside
-    wins = (sum(lone[0]) % 2 == 1 and lone[0] != (1, 0, 0)) or other_lone[0] == (1, 0, 0)
-    return inside if wins else outside
-
-
-def _lone(corners: frozenset[Corner]) -> list[Corner]:
-    return [corner for corner in corners if not _neighbours(corner, corners)]
-
-
-def _neighbours(corner: Corner, among: frozenset[Corner]) -> list[Corner]:
-    return [other for other in sorted(among) if sum(a != b for a, b in zip(corner, other, strict=True)) == 1]
 
 
 def _polygons(side: frozenset[Corner]) -> list[list[Vector]]:
@@ -141,51 +116,20 @@ def _link(links: dict[Vector, list[Vector]], a: Vector, b: Vector) -> None:
     links.setdefault(b, []).append(a)
 
 
-def _cut(polygon: list[Vector], side: frozenset[Corner]) -> tuple[Vector, ...]:
+def _cut(polygon: list[Vector]) -> tuple[Vector, ...]:
     """The area vectors of the polygon's triangles, cut into as few planes as can be."""
     cuts = [
         tuple(_area_vector(polygon[a], polygon[b], polygon[c]) for a, b, c in triangles)
         for triangles in _triangulations(0, len(polygon) - 1)
     ]
-    fewest = min(len(_planes(cut)) for cut in cuts)
-    best = {frozenset(_planes(cut).items()): cut for cut in reversed(cuts) if len(_planes(cut)) == fewest}
-    if len(best) == 1:
-        return next(iter(best.values()))
-    return next(cut for cut in best.values() if _preferred_cut(cut, side))
+    return min(cuts, key=lambda cut: len({_plane(vector) for vector in cut}))
 
 
-def _preferred_cut(cut: tuple[Vector, ...], side: frozenset[Corner]) -> bool:
-    """Choose between the two mirrored cuts of the hexagon around a path of four corners that uses all three axes.
-
-    Either cut has one large plane, normal to one of the cube's diagonals. Which one the original table has depends on
-    the axis of the path's middle step and on its handedness; no simpler rule gives all twelve paths.
-    """
-    planes = _planes(cut)
-    normal = max(planes, key=lambda plane: planes[plane])
-    ends = [corner for corner in sorted(side) if len(_neighbours(corner, side)) == 1]
-    path = [ends[0]]
-    while len(path) < 4:
-        path.append(next(corner for corner in _neighbours(path[-1], side) if corner not in path))
-    steps = [_difference(path[n + 1], path[n]) for n in range(3)]
-    axis = next(n for n in range(3) if steps[1][n])
-    right_handed = _dot(steps[0], _cross(steps[1], steps[2])) > 0
-    wanted = (
-        normal[0] * normal[1] < 0,
-        normal[0] * normal[1] > 0,
-        normal[0] * normal[2] < 0,
-    )[axis]
-    return wanted == right_handed
-
-
-def _planes(cut: tuple[Vector, ...]) -> dict[Vector, int]:
-    """Area by plane normal (coprime integers, first non-zero one positive), in units that differ between normals."""
-    planes: dict[Vector, int] = {}
-    for vector in cut:
-        divisor = gcd(*vector)
-        sign = 1 if next(part for part in vector if part) > 0 else -1
-        normal = (sign * vector[0] // divisor, sign * vector[1] // divisor, sign * vector[2] // divisor)
-        planes[normal] = planes.get(normal, 0) + divisor
-    return planes
+def _plane(normal: Vector) -> Vector:
+    """The plane's normal in coprime integers, the first non-zero one positive."""
+    divisor = gcd(*normal)
+    sign = 1 if next(part for part in normal if part) > 0 else -1
+    return sign * normal[0] // divisor, sign * normal[1] // divisor, sign * normal[2] // divisor
 
 
 def _triangulations(first: int, last: int) -> list[list[tuple[int, int, int]]]:
@@ -210,10 +154,6 @@ def _sum(a: Vector, b: Vector) -> Vector:
 
 def _difference(a: Vector, b: Vector) -> Vector:
     return a[0] - b[0], a[1] - b[1], a[2] - b[2]
-
-
-def _dot(a: Vector, b: Vector) -> int:
-    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
 def _cross(a: Vector, b: Vector) -> Vector:

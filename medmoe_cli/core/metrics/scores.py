@@ -146,12 +146,15 @@ def spatial_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _value_boxes(labels: NDArray[np.integer]) -> dict[int, tuple[slice, ...]]:
     """The smallest box around each foreground value."""
+    if labels.flags.f_contiguous and not labels.flags.c_contiguous:
+        # Files are read with x running fastest; going along memory is several times faster.
+        return {value: box[::-1] for value, box in _value_boxes(labels.T).items()}
     whole = bounding_box(labels)
     if whole is None:
         return {}
     return {
         value: tuple(
-            slice(part.start + all_.start, part.stop + all_.start) for part, all_ in zip(box, whole, strict=True)
+            slice(part.start + outer.start, part.stop + outer.start) for part, outer in zip(box, whole, strict=True)
         )
         for value, box in enumerate(find_objects(labels[whole]), start=1)
         if box is not None

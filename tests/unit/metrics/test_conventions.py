@@ -221,3 +221,11 @@ def test_an_unknown_convention_is_suggested_away() -> None:
     with pytest.raises(ConfigError, match="did you mean 'nnunet'"):
         convention("nnunett")
     assert list(CONVENTIONS) == ["medmoe", "nnunet", "transunet", "segmote"]
+
+
+def test_memory_order_changes_nothing() -> None:
+    reference, prediction = label_maps(4, (11, 9, 7), classes=3)
+    plain = _score("medmoe", _pair(reference, prediction))
+    turned = _score("medmoe", _pair(np.asfortranarray(reference), np.asfortranarray(prediction)))
+    mixed = _score("medmoe", _pair(reference, np.asfortranarray(prediction)))
+    assert plain == turned == mixed
