@@ -27,6 +27,9 @@ from medmoe_cli.core.models.segmote.region import (
 )
 from medmoe_cli.core.nn.segmenter import Prompts
 
+# Sigmoid of it times all pixels of a large image is a fraction of a pixel: soft Dice does not see the far background.
+_FAR_AWAY = -14.0
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Masks:
@@ -91,9 +94,10 @@ class DrawnPrior(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.tensor(1.0))
-        self.background = nn.Parameter(torch.tensor(-3.0))
+        self.background = nn.Parameter(torch.tensor(-4.0))
 
     def forward(self, prompts: Prompts, x: Tensor, y: Tensor) -> Tensor:
         """Logits (Q, 1, *grid) at coordinates in input pixels."""
-        logits = self.scale * ellipse_logits(prompts, x, y) + self.background * ~has_box(prompts)[:, None, None]
+        ellipse_Qhw = ellipse_logits(prompts, x, y, lowest=_FAR_AWAY)
+        logits = self.scale * ellipse_Qhw + self.background * ~has_box(prompts)[:, None, None]
         return logits[:, None]

@@ -12,4 +12,5 @@ CARD = Card(
     prompts=("point", "box", "text", "mask", "none"),
     licence="MIT",
     summary="Routed expert tokens in the mask decoder of a frozen SAM; points, boxes, text, or no prompt at all",
+    presets=("segmote-medseg-hq", "segmote-imisnet-b", "segmote-tiny"),
 )

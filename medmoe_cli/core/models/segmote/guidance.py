@@ -25,17 +25,18 @@ def has_box(prompts: Prompts) -> Tensor:
     return ~prompts.boxes.isnan().any(dim=1)
 
 
-def ellipse_logits(prompts: Prompts, x: Tensor, y: Tensor) -> Tensor:
-    """Logits of the ellipse inscribed into each query's box, in [-6, 4]; zero for queries without one.
+def ellipse_logits(prompts: Prompts, x: Tensor, y: Tensor, *, lowest: float = -6.0) -> Tensor:
+    """Logits of the ellipse inscribed into each query's box, at most 4; zero for queries without one.
 
     Args:
         prompts: in input pixels.
         x: coordinates that broadcast with `y` to (Q, h, w).
         y: likewise.
+        lowest: logit far away from the box.
     """
     across, down = _offsets(prompts, x, y)
     radius = (across.square() + down.square()).sqrt()
-    return (ELLIPSE_SLOPE * (1 - radius)).clamp(-6, 4) * has_box(prompts)[:, None, None]
+    return (ELLIPSE_SLOPE * (1 - radius)).clamp(min=lowest) * has_box(prompts)[:, None, None]
 
 
 def draw(prompts: Prompts, x: Tensor, y: Tensor, *, input_size: int) -> Tensor:
