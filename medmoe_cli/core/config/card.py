@@ -18,6 +18,7 @@ class Card:
         prompts: prompt kinds it understands.
         licence: of this implementation.
         summary: one line for lists.
+        presets: those to choose from when none is named, the preferred one first.
     """
 
     name: str
@@ -27,3 +28,4 @@ class Card:
     prompts: tuple[str, ...]
     licence: str
     summary: str
+    presets: tuple[str, ...] = ()

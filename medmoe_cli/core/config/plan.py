@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from medmoe_cli.core.base.hashing import value_sha256
 from medmoe_cli.core.config.sections import Section
 
@@ -46,7 +48,7 @@ class Plan(Section):
     spacing_mm: tuple[float, float, float] | None
     channels: tuple[ChannelPlan, ...]
     labels: dict[str, int]
-    file_labels: dict[str, int] = {}
+    file_labels: dict[str, int] = Field(default_factory=dict)
     class_prompts: dict[str, str]
     binary: bool
     mirror_axes: tuple[str, ...]
@@ -65,6 +67,11 @@ class Plan(Section):
     def file_values(self) -> dict[int, int]:
         """Value in `labels` to the value in the dataset's own label maps."""
         return {value: self.file_labels.get(name, value) for name, value in self.labels.items()}
+
+    @property
+    def file_names(self) -> dict[str, int]:
+        """Name to the value in the dataset's own label maps, in which masks are written."""
+        return {name: self.file_labels.get(name, value) for name, value in self.labels.items()}
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from medmoe_cli.core.base.errors import ConfigError
 from medmoe_cli.core.base.workspace import Workspace
-from medmoe_cli.core.config.presets import Preset, Resolved, load_preset, preset_names, resolve
+from medmoe_cli.core.config.presets import Preset, Resolved, load_preset, resolve
 from medmoe_cli.core.models.registry import method as find_method
 
 
@@ -21,7 +21,7 @@ class ChosenPreset:
 
 
 def choose_preset(workspace: Workspace, method: str, name: str | None) -> ChosenPreset:
-    """The preset of that name or path; without a name the first whose backbone is in the workspace, else a small one.
+    """The preset of that name or path; without a name the card's first whose backbone is in the workspace.
 
     Raises:
         ConfigError: unknown method or preset, or a preset of another method.
@@ -39,10 +39,8 @@ def choose_preset(workspace: Workspace, method: str, name: str | None) -> Chosen
         return ChosenPreset(preset=preset, why="")
     missing = []
     from_scratch: Preset | None = None
-    for candidate in preset_names():
+    for candidate in found.card.presets:
         preset = load_preset(candidate)
-        if preset.method != method:
-            continue
         backbone = found.backbone_name(resolve(preset, found.config_class()).model)
         if backbone is None:
             from_scratch = from_scratch or preset

@@ -189,6 +189,15 @@ def require_kinds(segmenter: Segmenter, source: RequestSource) -> None:
         )
 
 
+def file_labels(prepared: Prepared, segmented: Segmented) -> NDArray[np.uint16]:
+    """The result (X, Y, Z) in the scan's own voxel order, with the values of the dataset's own label maps."""
+    plan = prepared.plan
+    values = np.arange(max(plan.labels.values()) + 1, dtype=np.uint16)
+    for value, file_value in plan.file_values.items():
+        values[value] = file_value
+    return np.ascontiguousarray(values[prepared.to_file_grid(segmented.labels_SHW)])
+
+
 def preview_rows(
     prepared: Prepared, segmented: Segmented, reference_SHW: NDArray[np.integer] | None = None
 ) -> list[Row]:
@@ -307,14 +316,14 @@ class _Job:
                 probabilities=store,
                 check=self.check,
             )
-            labels = np.ascontiguousarray(prepared.to_file_grid(segmented.labels_SHW))
+            labels = file_labels(prepared, segmented)
             mask = self.output / f"{case.id}{label_ending(image)}"
-            write_labels(mask, labels, image, label_names=self.plan.labels)
+            write_labels(mask, labels, image, label_names=self.plan.file_names)
             if store is not None:
                 self._write_probabilities(case, image, prepared, store)
         extra: dict[str, Any] = {}
         if self.options.statistics:
-            extra["statistics"] = structure_statistics(labels, image.data[0], image.geometry, self.plan.labels)
+            extra["statistics"] = structure_statistics(labels, image.data[0], image.geometry, self.plan.file_names)
             self.statistics[case.id] = extra["statistics"]
         if self.options.preview:
             names = {value: name for name, value in self.plan.labels.items()}

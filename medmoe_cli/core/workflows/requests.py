@@ -18,6 +18,7 @@ from medmoe_cli.core.base.errors import ConfigError, DataError, GeometryError, M
 from medmoe_cli.core.base.hashing import file_sha256, value_sha256
 from medmoe_cli.core.base.suggest import did_you_mean
 from medmoe_cli.core.config.plan import Plan
+from medmoe_cli.core.data.load import number_labels
 from medmoe_cli.core.data.prepare import Prepared
 from medmoe_cli.core.data.prompts_file import PromptsFile, VolumePrompt
 from medmoe_cli.core.imaging.read import read_labels
@@ -149,16 +150,7 @@ class FromMasks(RequestSource):
 
     def requests(self, case_id: str, prepared: Prepared) -> tuple[Request, ...]:
         """One per slice and class that the mask holds."""
-        labels = read_labels(self.file(case_id))
-        differences = prepared.image.geometry.differences(labels.geometry)
-        if differences:
-            raise GeometryError(
-                "mask lies on another grid than its scan",
-                where=self.file(case_id),
-                why="; ".join(differences),
-                fix="resample the mask to the scan's grid",
-            )
-        slices = prepared.label_slices(labels.data)
+        slices = reference_slices(self.file(case_id), prepared)
         return self.simulated(
             slices, prepared, self._plan, kind=self._kind, clicks=self._clicks, mask_size=self._mask_size
         )
@@ -244,6 +236,26 @@ class FromNothing(RequestSource):
     def identity(self, case_id: str) -> str:
         """Always the same."""
         return "none"
+
+
+def reference_slices(path: Path, prepared: Prepared) -> NDArray[np.integer]:
+    """A label map on a scan's slices (slices, rows, cols), its values numbered as the plan numbers the classes.
+
+    Raises:
+        DataError: it cannot be read, or holds values that the model does not know.
+        GeometryError: it lies on another grid than the scan.
+    """
+    labels = read_labels(path)
+    differences = prepared.image.geometry.differences(labels.geometry)
+    if differences:
+        raise GeometryError(
+            "mask lies on another grid than its scan",
+            where=path,
+            why="; ".join(differences),
+            fix="resample the mask to the scan's grid",
+        )
+    numbers = {file_value: value for value, file_value in prepared.plan.file_values.items()}
+    return prepared.label_slices(number_labels(labels.data, numbers, path))
 
 
 def _class_of(text: str, plan: Plan) -> str:

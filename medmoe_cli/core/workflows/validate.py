@@ -22,13 +22,12 @@ from medmoe_cli.core.config.plan import Plan
 from medmoe_cli.core.data.dataset import Case
 from medmoe_cli.core.data.prepare import Prepared, prepare
 from medmoe_cli.core.engine.inference import Inference
-from medmoe_cli.core.imaging.read import read_labels
 from medmoe_cli.core.imaging.write import label_ending, write_labels
 from medmoe_cli.core.nn.prompts import tight_box
 from medmoe_cli.core.reporting.overlay import draw_preview
 from medmoe_cli.core.workflows.evaluate import run_evaluate
-from medmoe_cli.core.workflows.predict import preview_rows
-from medmoe_cli.core.workflows.requests import FromClassNames, FromMasks, FromNothing, Request
+from medmoe_cli.core.workflows.predict import file_labels, preview_rows
+from medmoe_cli.core.workflows.requests import FromClassNames, FromMasks, FromNothing, Request, reference_slices
 from medmoe_cli.core.workflows.scans import ScanCase, read_scan
 from medmoe_cli.core.workflows.segmenting import Answered, Segmented, segment
 
@@ -101,7 +100,7 @@ def run_validate(
             raise DataError("validation case without a label", where=case.id, fix="medmoe check DATA")
         image = read_scan(ScanCase(id=case.id, files=case.images), num_channels=len(plan.channels))
         prepared = prepare(image, plan)
-        reference = prepared.label_slices(read_labels(case.label).data)
+        reference = reference_slices(case.label, prepared)
         first: Segmented | None = None
         for way in ways:
             requests = _requests(way, reference, prepared, inference, plan)
@@ -113,8 +112,7 @@ def run_validate(
         tally.ellipses(reference)
         assert first is not None
         mask = folder / "masks" / f"{case.id}{label_ending(image)}"
-        labels = np.ascontiguousarray(prepared.to_file_grid(first.labels_SHW))
-        write_labels(mask, labels, image, label_names=plan.labels)
+        write_labels(mask, file_labels(prepared, first), image, label_names=plan.file_names)
         names = {value: name for name, value in plan.labels.items()}
         rows = preview_rows(prepared, first, reference)
         draw_preview(folder / "previews" / f"{case.id}.png", rows, names=names, title=f"{case.id}, {ways[0]} prompts")
