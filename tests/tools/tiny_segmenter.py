@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
+import signal
+import time
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import get_worker_info
 
 from medmoe_cli.core.base.seeds import generator
 from medmoe_cli.core.config.card import Card
@@ -145,21 +148,33 @@ class DiscSource:
     """Noisy discs of two classes; nothing is stored, so any number of samples costs nothing."""
 
     def __init__(
-        self, num_samples: int, *, size: int = 32, classes: int = 2, seed: int = 0, bad: str | None = None
+        self,
+        num_samples: int,
+        *,
+        size: int = 32,
+        classes: int = 2,
+        seed: int = 0,
+        prefix: str = "case",
+        bad: str | None = None,
+        deadly: str | None = None,
+        slow_s: float = 0.0,
     ) -> None:
-        self.num_samples, self.size, self.classes_, self.seed, self.bad = num_samples, size, classes, seed, bad
-        self.die_at: Path | None = None
+        self.num_samples, self.size, self.classes_, self.seed = num_samples, size, classes, seed
+        self.prefix, self.bad, self.deadly, self.slow_s = prefix, bad, deadly, slow_s
 
     def __len__(self) -> int:
         return self.num_samples
 
     def key(self, index: int) -> str:
-        return f"case_{index // 2:03d}:{index % 2}"
+        return f"{self.prefix}_{index // 2:03d}:{index % 2}"
 
     def classes(self, index: int) -> tuple[int, ...]:
         return tuple(range(1, self.classes_ + 1))
 
     def load(self, index: int, *, seed: int | None) -> Sample:
+        if self.deadly == self.key(index) and get_worker_info() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(self.slow_s)
         rng = generator(self.seed, "disc", index)
         rows, columns = np.mgrid[: self.size, : self.size]
         label = np.zeros((self.size, self.size), np.uint8)

@@ -25,6 +25,10 @@ class MedMoEError(Exception):
         self.what, self.where, self.why, self.fix = what, str(where) if where is not None else "", why, fix
         super().__init__(self.line())
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Errors cross from worker processes to the one that reports them."""
+        return _restore, (type(self), dict(self.__dict__))
+
     def line(self) -> str:
         """`WHAT in WHERE: WHY. fix: NEXT`, on one line."""
         text = self.what
@@ -36,6 +40,13 @@ class MedMoEError(Exception):
         if self.fix:
             text += f"{'' if text.endswith('?') else '.'} fix: {' '.join(self.fix.split())}"
         return text
+
+
+def _restore(kind: type[MedMoEError], state: dict[str, object]) -> MedMoEError:
+    error = kind.__new__(kind)
+    error.__dict__.update(state)
+    error.args = (error.line(),)
+    return error
 
 
 class ConfigError(MedMoEError):

@@ -46,7 +46,7 @@ class VolumePrompt:
 
     label: str
     value: int | None
-    points_N4: NDArray[np.float64]  # noqa: N815 - the suffix is its shape
+    points_N4: NDArray[np.float64]
     box_6: NDArray[np.float64] | None
     text: str | None
 

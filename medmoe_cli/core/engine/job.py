@@ -94,7 +94,8 @@ def spans(stages: tuple[Stage, ...], total_steps: int) -> list[Span]:
     for place, stage in enumerate(stages):
         shared += stage.share
         left = len(stages) - place - 1
-        end = total_steps if not left else min(max(round(total_steps * shared / whole), start + 1), total_steps)
+        wanted = max(round(total_steps * shared / whole), start + 1)
+        end = max(start, min(wanted, total_steps - left))
         found.append(Span(stage=stage, start=start, end=end))
         start = end
     return found

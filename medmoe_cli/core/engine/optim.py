@@ -22,23 +22,22 @@ def apply_stage(segmenter: Segmenter, stage: Stage) -> dict[str, nn.Parameter]:
     training mode.
 
     Raises:
-        ConfigError: a prefix of the stage names no parameter.
+        ConfigError: the stage's prefixes name no parameter.
     """
-    names = [name for name, _ in segmenter.named_parameters()]
-    for prefix in stage.trainable:
-        if not any(name.startswith(prefix) for name in names):
-            raise ConfigError(
-                f"nothing to train under '{prefix}'",
-                where=f"stage {stage.name}",
-                why=did_you_mean(prefix, {name.rpartition(".")[0] for name in names}),
-                fix="correct the stage's list of trainable parameters",
-            )
     trainable: dict[str, nn.Parameter] = {}
     for name, parameter in segmenter.named_parameters():
         parameter.requires_grad_(name.startswith(tuple(stage.trainable)))
         parameter.grad = None
         if parameter.requires_grad:
             trainable[name] = parameter
+    if not trainable:
+        names = {name.rpartition(".")[0] for name, _ in segmenter.named_parameters()}
+        raise ConfigError(
+            "nothing to train",
+            where=f"stage {stage.name}",
+            why=f"no parameter is called {' or '.join(stage.trainable)}: {did_you_mean(stage.trainable[0], names)}",
+            fix="correct the stage's list of trainable parameters",
+        )
     set_modes(segmenter)
     return trainable
 

@@ -89,7 +89,7 @@ def draw_preview(path: Path, rows: Sequence[Row], *, names: Mapping[int, str], t
     return atomic.replace_file(path, lambda temporary: figure.savefig(temporary, dpi=110, format="png"))
 
 
-def fullest_slices(labels_SHW: NDArray[np.integer], *, limit: int = 3) -> list[int]:  # noqa: N803
+def fullest_slices(labels_SHW: NDArray[np.integer], *, limit: int = 3) -> list[int]:
     """Indices of up to `limit` slices spread over the labelled range, the fullest first among equals; middle if none.
 
     Args:

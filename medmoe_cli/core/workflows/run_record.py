@@ -122,8 +122,10 @@ class RunRecorder:
 
     def _write(self, error: str | None) -> None:
         assert self.folder is not None
+        target = self.folder / "run.json"
+        _keep_another_verbs(target, self.verb)
         jsonio.write(
-            self.folder / "run.json",
+            target,
             {
                 "schema_version": SCHEMA_VERSION,
                 "verb": self.verb,
@@ -141,6 +143,15 @@ class RunRecorder:
                 "warnings": self.warnings,
             },
         )
+
+
+def _keep_another_verbs(path: Path, verb: str) -> None:
+    """`evaluate -o` into a folder of masks must not cost `predict` its record: that becomes run.predict.json."""
+    if not path.is_file():
+        return
+    earlier = jsonio.read(path)
+    if isinstance(earlier, dict) and earlier.get("verb") not in {None, verb}:
+        path.replace(path.with_name(f"run.{earlier['verb']}.json"))
 
 
 def _versions() -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -43,6 +42,7 @@ from medmoe_cli.core.nn.backbones import load_backbone
 from medmoe_cli.core.nn.segmenter import ParameterGroup, Segmenter
 from medmoe_cli.core.nn.weights import load_into, load_tensors
 from medmoe_cli.core.reporting.curves import draw_progress
+from medmoe_cli.core.workflows.check import ensure_checked
 from medmoe_cli.core.workflows.configure import ChosenPreset, choose_preset, configure
 from medmoe_cli.core.workflows.model_folder import best_checkpoint
 from medmoe_cli.core.workflows.plan import Planned, ensure_plan
@@ -157,6 +157,8 @@ def run_train(*, workspace: Workspace, options: TrainOptions, reporter: Reporter
         fabric = start_fabric(compute, num_devices=options.devices)
         inner: Reporter = run if fabric.is_global_zero else Silent()
         with fabric.rank_zero_first():
+            if not options.dry_run:
+                ensure_checked(workspace=workspace, data=options.data, workers=_workers(resolved), reporter=inner)
             planned = _plan(workspace, dataset, resolved, options, begun, inner)
         training = _Training(workspace, options, chosen, resolved, planned, compute, fabric, inner)
         if options.dry_run:
@@ -185,7 +187,7 @@ class _Training:
     def run(self, begun: RunFolder | None, record: RunRecorder) -> TrainResult:
         """Train, then validate the best checkpoint."""
         with self.fabric.rank_zero_first():
-            ready = ensure_preprocessed(self.planned, workers=self.resolved.train.workers or 1, reporter=self.reporter)
+            ready = ensure_preprocessed(self.planned, workers=_workers(self.resolved), reporter=self.reporter)
         samples = self._samples(ready.store, ready.records)
         segmenter = self._build()
         parameters = _parameter_report(segmenter)
@@ -326,7 +328,7 @@ class _Training:
             return latest
         if self.fabric.is_global_zero:
             jsonio.write(folder.path / PLAN_NAME, self.plan)
-            shutil.copyfile(self.dataset.root / DATASET_NAME, folder.path / DATASET_NAME)
+            atomic.write_bytes(folder.path / DATASET_NAME, (self.dataset.root / DATASET_NAME).read_bytes())
             header = {"dataset": self.dataset.name, "fold": folder.fold, "run": folder.run}
             atomic.write_text(folder.path / CONFIG_NAME, resolved_yaml(self.resolved, header=header))
         return None
@@ -417,6 +419,11 @@ class _Redraw:
             self._last = time.monotonic()
 
 
+def _workers(resolved: Resolved) -> int | None:
+    """Processes for checking and preprocessing: none where training has none, else what they choose."""
+    return None if resolved.train.workers else 1
+
+
 def _nothing() -> None:
     """Nothing to redraw."""
 
@@ -453,7 +460,7 @@ def _plan(
         preset=resolved.preset,
         overrides=resolved.plan,
         device=options.device,
-        workers=resolved.train.workers or 1,
+        workers=_workers(resolved),
         reporter=reporter,
         write=not options.dry_run,
     )

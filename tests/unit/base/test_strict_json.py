@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from medmoe_cli.core.base import jsonio
-from medmoe_cli.core.base.errors import ConfigError, DataError, ProblemList, raise_all
+from medmoe_cli.core.base.errors import ConfigError, DataError, InterruptedRun, ProblemList, raise_all
 from medmoe_cli.core.base.hashing import value_sha256
 from medmoe_cli.core.base.seeds import derive_seed
 from medmoe_cli.core.base.suggest import did_you_mean
@@ -62,6 +63,14 @@ def test_all_problems_are_raised_together() -> None:
         raise_all([ConfigError("one"), ConfigError("two")])
     assert [problem.what for problem in caught.value.problems] == ["one", "two"]
     assert caught.value.exit_code == 2
+
+
+def test_errors_cross_processes_whole() -> None:
+    error = ProblemList([DataError("one", where="a", fix="b"), InterruptedRun("two", signal_number=15)])
+    back = pickle.loads(pickle.dumps(error))
+    assert [problem.line() for problem in back.problems] == [problem.line() for problem in error.problems]
+    assert (back.exit_code, back.problems[1].exit_code) == (3, 143)
+    assert str(back) == str(error)
 
 
 def test_suggestions() -> None:
