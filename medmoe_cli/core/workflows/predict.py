@@ -189,13 +189,17 @@ def require_kinds(segmenter: Segmenter, source: RequestSource) -> None:
         )
 
 
-def file_labels(prepared: Prepared, segmented: Segmented) -> NDArray[np.uint16]:
+def file_labels(prepared: Prepared, segmented: Segmented) -> NDArray[np.unsignedinteger]:
     """The result (X, Y, Z) in the scan's own voxel order, with the values of the dataset's own label maps."""
-    plan = prepared.plan
-    values = np.arange(max(plan.labels.values()) + 1, dtype=np.uint16)
-    for value, file_value in plan.file_values.items():
-        values[value] = file_value
-    return np.ascontiguousarray(values[prepared.to_file_grid(segmented.labels_SHW)])
+    grid = prepared.to_file_grid(segmented.labels_SHW)
+    values = prepared.plan.file_values
+    if all(value == file_value for value, file_value in values.items()):
+        return np.ascontiguousarray(grid)
+    table = np.zeros(max(values) + 1, np.uint16)
+    for value, file_value in values.items():
+        table[value] = file_value
+    mapped: NDArray[np.unsignedinteger] = table[grid]
+    return mapped
 
 
 def preview_rows(

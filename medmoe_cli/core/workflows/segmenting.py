@@ -53,7 +53,7 @@ class Segmented:
         tokens: how often each routed token made the mask.
     """
 
-    labels_SHW: NDArray[np.uint16]
+    labels_SHW: NDArray[np.unsignedinteger]
     prompts: dict[int, list[QueryPrompt]]
     num_requests: int
     tokens: dict[int, int]
@@ -96,7 +96,8 @@ class _Run:
         self.prepared, self.inference, self.threshold = prepared, inference, threshold
         self.probabilities, self.listen, self.check = probabilities, listen, check
         shape = (prepared.num_slices, prepared.fit.rows, prepared.fit.cols)
-        self.labels = np.zeros(shape, np.uint16)
+        highest = max(prepared.plan.labels.values())
+        self.labels: NDArray[np.unsignedinteger] = np.zeros(shape, np.uint8 if highest <= 255 else np.uint16)
         self.best = np.zeros(shape, np.float16)
         self.prompts: dict[int, list[QueryPrompt]] = {}
         self.tokens: dict[int, int] = {}

@@ -12,6 +12,7 @@ from medmoe_cli.core.data.prepare import Prepared, prepare
 from medmoe_cli.core.data.prompts_file import PromptsFile
 from medmoe_cli.core.imaging.read import read_image
 from medmoe_cli.core.imaging.write import write_labels
+from medmoe_cli.core.workflows.predict import file_labels
 from medmoe_cli.core.workflows.requests import FromClassNames, FromFile, FromMasks, FromNothing
 from medmoe_cli.core.workflows.scans import find_scans, read_scan
 from medmoe_cli.core.workflows.segmenting import Answered, segment
@@ -214,3 +215,19 @@ def test_channel_suffixes_group_files_and_grey_pictures_fit(tmp_path: Path) -> N
     write_picture(tmp_path / "three_0001.png", grey)
     with pytest.raises(DataError, match="wrong channels of case 'three'"):
         find_scans(tmp_path, num_channels=2)
+
+
+def test_masks_carry_the_values_of_the_datasets_own_label_maps(tmp_path: Path) -> None:
+    prepared = prepared_blocks(tmp_path, {"a": 1, "b": 2})
+    gaps = prepare(prepared.image, prepared.plan.model_copy(update={"file_labels": {"a": 3, "b": 300}}))
+    labels = np.zeros((40, 32, 8), np.uint16)
+    labels[6:16, 8:20, 2:6] = 3
+    labels[24:34, 10:24, 3:7] = 300
+    write_nifti(tmp_path / "masks" / "scan.nii.gz", labels, AFFINE)
+    source = FromMasks(tmp_path / "masks", gaps.plan, kind="box", clicks=0, mask_size=(16, 16))
+    result = segment(gaps, source.requests("scan", gaps), oracle_inference(), threshold=0.5)
+    assert (file_labels(gaps, result) == labels).mean() > 0.99
+    labels[0, 0, 0] = 7
+    write_nifti(tmp_path / "masks" / "scan.nii.gz", labels, AFFINE)
+    with pytest.raises(DataError, match="unexpected label values"):
+        source.requests("scan", gaps)
