@@ -86,7 +86,10 @@ def _run(folder: Path, recipe: Recipe, *, resume: bool, reporter: Silent | None)
     )
     checkpoint = Checkpoints(folder / "checkpoints", keep=2).latest(reporter) if resume else None
     with StopFlag() as stop:
-        return Trainer(job, fabric=fabric, compute=compute, reporter=reporter, stop=stop).run(resume=checkpoint)
+        trainer = Trainer(job, fabric=fabric, compute=compute, reporter=reporter, stop=stop)
+        if checkpoint is not None:
+            trainer.restore(checkpoint)
+        return trainer.run()
 
 
 def digest(trained: Trained) -> dict[str, str]:
@@ -123,11 +126,13 @@ def start(folder: Path, recipe: Recipe, *, resume: bool = False, failpoint: str 
 
 def wait(process: Any, *, seconds: float = 60) -> int:
     """Its exit code (negative: the signal that killed it)."""
-    process.join(seconds)
-    if process.is_alive():
-        os.kill(process.pid, signal.SIGKILL)
-        process.join()
-        raise AssertionError(f"the training did not end within {seconds} s")
+    end = time.monotonic() + seconds
+    while process.exitcode is None:  # join() would wait for the workers of a killed parent too
+        if time.monotonic() > end:
+            os.kill(process.pid, signal.SIGKILL)
+            process.join()
+            raise AssertionError(f"the training did not end within {seconds} s")
+        time.sleep(0.01)
     return int(process.exitcode)
 
 

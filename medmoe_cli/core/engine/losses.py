@@ -106,7 +106,7 @@ def combine(output: Output, target: Target, weights: Mapping[str, float]) -> dic
     masks, valid, logits = target.masks, target.valid, output.logits
     multi_class = masks.ndim == logits.ndim - 1
     parts: dict[str, Tensor] = {}
-    for name, weight in weights.items():
+    for name, weight in sorted(weights.items()):  # in one order, however the weights were written: sums depend on it
         if name == "score" and output.scores is None:
             continue
         parts[name] = weight * _one(name, output, masks, valid, multi_class=multi_class).mean()

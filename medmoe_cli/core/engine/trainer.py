@@ -90,23 +90,17 @@ class Trainer:
 
     # The whole ------------------------------------------------------------------------------------------------------
 
-    def run(self, *, resume: Path | None = None) -> Trained:
+    def run(self) -> Trained:
         """Train to the end.
-
-        Args:
-            resume: the checkpoint to go on from; None starts anew.
 
         Raises:
             InterruptedRun: a signal came; the state is saved.
             DataError, ConfigError: a value was not finite; nothing was updated.
-            CheckpointError: the checkpoint is damaged or of another run.
             ResourceError: a worker died, or the disk is full.
         """
         if self.fabric.is_global_zero and self.checkpoints.folder.is_dir():
             atomic.sweep(self.checkpoints.folder)
         self.job.segmenter.to(self.compute.device)
-        if resume is not None:
-            self._restore(resume)
         self._began = self._last_save = time.monotonic()
         with dead_worker_explained(self.config.workers):
             try:
@@ -309,7 +303,12 @@ class Trainer:
 
     # State ----------------------------------------------------------------------------------------------------------
 
-    def _restore(self, folder: Path) -> None:
+    def restore(self, folder: Path) -> None:
+        """Go on from a checkpoint; call it before `run`.
+
+        Raises:
+            CheckpointError: it is damaged, or of a run with other settings or data; nothing is changed.
+        """
         snapshot = read_snapshot(folder)
         single = len(self.job.segmenter.stages()) == 1
         check_identity(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -198,11 +199,14 @@ class _Training:
                 atomic.sweep(folder.path)
             checkpoint = self._open(folder, resume=begun is not None)
             self.fabric.barrier()
-            record.folder = folder.path if self.fabric.is_global_zero else None
             stop = stack.enter_context(StopFlag())
             job = self._job(segmenter, samples, folder)
             trainer = Trainer(job, fabric=self.fabric, compute=self.compute, reporter=self.reporter, stop=stop)
-            trained = trainer.run(resume=checkpoint)
+            if checkpoint is not None:
+                trainer.restore(checkpoint)
+            # Only now: a resume that is refused leaves the run's own record alone.
+            record.folder = folder.path if self.fabric.is_global_zero else None
+            trained = trainer.run()
             validation = None
             if self.fabric.is_global_zero:
                 self._draw(folder)
@@ -357,7 +361,7 @@ class _Training:
         identity["run.devices"] = str(self.fabric.world_size)
         for section in ("model", "train", "augment", "plan"):
             config = getattr(self.resolved, section).model_dump(mode="json")
-            identity.update({f"{section}.{key}": jsonio.dumps(value, indent=None) for key, value in config.items()})
+            identity.update({f"{section}.{key}": json.dumps(value, sort_keys=True) for key, value in config.items()})
         del identity["train.precision"]  # 'auto' and what it resolves to are the same run
         identity["data.fingerprint"] = self.planned.plan.fingerprint_sha256[:16]
         identity["data.inputs"] = samples.content[:16]

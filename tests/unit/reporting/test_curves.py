@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Picture
+
+from medmoe_cli.core.reporting.curves import draw_progress, read_log
+
+
+def record(kind: str, step: int, *, dice: float | None = None, routing: bool = True) -> dict[str, object]:
+    line: dict[str, object] = {
+        "kind": kind,
+        "step": step,
+        "epoch": step // 10,
+        "stage": "experts",
+        "losses": {"loss": 1 / step, "dice": 0.5 / step, "aux_balance": 0.01, "grad_norm": 3.0},
+        "lr": 1e-3 / step,
+        "routing": {"layer1": [0.25, 0.75]} if routing else {},
+        "machine": {"seconds": float(step)},
+    }
+    if kind == "epoch":
+        validation = {"score": dice, "dice": {"box": dice, "point": dice}, "by_class": {"box": {"1": dice, "2": 0.2}}}
+        line |= {"validation": validation if dice is not None else None, "best": dice is not None}
+    return line
+
+
+def draw(folder: Path, records: list[dict[str, object]], tail: str = "") -> Path:
+    log = folder / "log.jsonl"
+    log.write_text("".join(json.dumps(line) + "\n" for line in records) + tail)
+    return draw_progress(log, folder / "progress.png", title="liver/segmote/run-001", class_names={1: "liver"})
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [],
+        [record("step", 10)],
+        [record("epoch", 10, dice=None, routing=False)],
+        [record("step", 10), record("epoch", 10, dice=0.4), record("step", 20), record("epoch", 20, dice=0.6)],
+    ],
+)
+def test_any_stage_of_a_run_can_be_drawn(tmp_path: Path, records: list[dict[str, object]]) -> None:
+    with Picture.open(draw(tmp_path, records)) as picture:
+        assert picture.size == (1200, 750)
+        assert np.asarray(picture.convert("L")).std() > 5
+    assert [path.name for path in tmp_path.glob(".tmp-*")] == []
+
+
+def test_a_line_cut_short_by_a_crash_is_left_out(tmp_path: Path) -> None:
+    draw(tmp_path, [record("step", 10)], tail='{"kind": "ep')
+    curves = read_log(tmp_path / "log.jsonl")
+    assert (len(curves.steps), len(curves.epochs)) == (1, 0)
+
+
+def test_the_curves_show_the_numbers(tmp_path: Path) -> None:
+    low = [record("epoch", 10, dice=0.1), record("epoch", 20, dice=0.1)]
+    high = [record("epoch", 10, dice=0.9), record("epoch", 20, dice=0.9)]
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    pictures = [np.asarray(Picture.open(draw(tmp_path / name, lines))) for name, lines in (("a", low), ("b", high))]
+    blue = (np.array([0x00, 0x72, 0xB2]), 12)
+    dice = [np.abs(picture[40:360, 420:800, :3].astype(int) - blue[0]).max(axis=2) < blue[1] for picture in pictures]
+    heights = [np.nonzero(mask)[0].mean() for mask in dice]
+    assert heights[1] < heights[0] - 50  # higher on the page
