@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from medmoe_cli.core.nn.sam2d.windows import join_groups, window_groups
 
-LARGEST_BIAS = 1 << 24  # elements held at once: 64 MiB in float32
+LARGEST_BIAS = 1 << 24  # elements held for the backward pass: 64 MiB in float32
+CHUNK_OF_BIAS = 1 << 22  # elements of a chunk's bias without gradients, unless one head needs more
 
 
 class Attention(nn.Module):
@@ -121,17 +122,27 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias_h: Tensor, bias_w: Tensor) -> T
         (M, A, N, d).
     """
     windows, heads, tokens, _ = q.shape
+    if not bias_h.requires_grad:
+        return _attend_in_chunks(q, k, v, bias_h, bias_w)
     if windows * heads * tokens * tokens <= LARGEST_BIAS:
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=_mask(bias_h, bias_w))
-    if bias_h.requires_grad:
-        return _attend_extended(q, k, v, bias_h, bias_w)
-    chunk = max(1, LARGEST_BIAS // (tokens * tokens))
-    parts = [
-        F.scaled_dot_product_attention(part_q[None], part_k[None], part_v[None], attn_mask=_mask(part_h, part_w)[None])
-        for part_q, part_k, part_v, part_h, part_w in zip(
-            *(tensor.flatten(0, 1).split(chunk) for tensor in (q, k, v, bias_h, bias_w)), strict=True
-        )
-    ]
+        mask = (bias_h.unsqueeze(-1) + bias_w.unsqueeze(-2)).flatten(-2)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    return _attend_extended(q, k, v, bias_h, bias_w)
+
+
+def _attend_in_chunks(q: Tensor, k: Tensor, v: Tensor, bias_h: Tensor, bias_w: Tensor) -> Tensor:
+    """`attend` without gradients: a few heads at a time, every chunk's bias written into the same memory.
+
+    Fresh memory for each bias would cost more time than the attention itself at 4096 tokens.
+    """
+    tokens, height, width = q.shape[2], bias_h.shape[-1], bias_w.shape[-1]
+    chunk = max(1, CHUNK_OF_BIAS // (tokens * tokens))
+    streams = [tensor.flatten(0, 1).split(chunk) for tensor in (q, k, v, bias_h, bias_w)]
+    bias = q.new_empty(len(streams[0][0]), tokens, height, width)
+    parts = []
+    for part_q, part_k, part_v, part_h, part_w in zip(*streams, strict=True):
+        mask = torch.add(part_h.unsqueeze(-1), part_w.unsqueeze(-2), out=bias[: len(part_q)]).flatten(-2)
+        parts.append(F.scaled_dot_product_attention(part_q[None], part_k[None], part_v[None], attn_mask=mask[None]))
     return torch.cat(parts, 1).reshape(q.shape)
 
 
@@ -145,10 +156,6 @@ def _attend_extended(q: Tensor, k: Tensor, v: Tensor, bias_h: Tensor, bias_w: Te
     k = torch.cat([k, places], -1)
     v = F.pad(v, (0, height + width))  # the fused kernels want values as wide as keys
     return F.scaled_dot_product_attention(q, k, v, scale=1.0)[..., :head_width]
-
-
-def _mask(bias_h: Tensor, bias_w: Tensor) -> Tensor:
-    return (bias_h.unsqueeze(-1) + bias_w.unsqueeze(-2)).flatten(-2)
 
 
 def _offsets(table_Ld: Tensor, queries: int, keys: int) -> Tensor:
