@@ -67,11 +67,14 @@ def list_models_command(context: typer.Context) -> None:
             "available": list(found.available),
         }
     )
-    console.table(
-        f"models in {session.workspace.models}",
-        ["name", "architecture", "parameters", "MB", "licence", "added", "problem"],
-        [_row(entry) for entry in found.models],
-    )
+    if found.models:
+        console.table(
+            f"models in {session.workspace.models}",
+            ["name", "architecture", "parameters", "MB", "licence", "added", "problem"],
+            [_row(entry) for entry in found.models],
+        )
+    else:
+        console.print(f"no models yet in {session.workspace.models}")
     if found.available:
         console.table(
             "backbones that can be added",

@@ -17,6 +17,8 @@ from medmoe_cli.core.nn.weights import save_tensors
 def workspace(tmp_path: Path) -> Path:
     """A workspace with one small backbone."""
     folder = tmp_path / "workspace" / "models" / "mine"
+    source = tmp_path / "mine.pth"
+    source.write_bytes(b"what mine was made from")
     path = save_tensors(folder / "model.safetensors", {"weight": torch.arange(8.0)})
     record = {
         "name": "mine",
@@ -24,7 +26,7 @@ def workspace(tmp_path: Path) -> Path:
         "parameters": 8,
         "tensors_sha256": file_sha256(path),
         "source_file": "mine.pth",
-        "source_sha256": "1" * 64,
+        "source_sha256": file_sha256(source),
         "source_is_public": False,
         "keys": {"loaded": 1},
         "licence": "Apache-2.0",
@@ -49,6 +51,24 @@ def test_list_as_a_table_and_as_json(workspace: Path, capsys: pytest.CaptureFixt
     value = json.loads(capsys.readouterr().out)
     assert [model["name"] for model in value["models"]] == ["mine"]
     assert [facts["name"] for facts in value["available"]] == [name for name in BACKBONES if name != "sam-vit-b"]
+
+
+def test_an_empty_workspace_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert medmoe(tmp_path / "nothing", "list") == 0
+    assert "no models yet" in capsys.readouterr().out
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_adding_what_is_there_reports_it(workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("add", "sam-vit-b", str(tmp_path / "mine.pth"), "--name", "mine")
+    assert medmoe(workspace, *words) == 0
+    shown = capsys.readouterr()
+    assert "already there" in shown.out
+    assert "next: medmoe models show mine" in shown.err
+    assert medmoe(workspace, *words, "--json") == 0
+    value = json.loads(capsys.readouterr().out)
+    assert value["cached"] is True
+    assert value["keys"]["loaded"] == 1
 
 
 def test_show_checks_the_weights(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
