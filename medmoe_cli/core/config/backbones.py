@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from medmoe_cli.core.base import jsonio
 from medmoe_cli.core.base.errors import CheckpointError, ConfigError, DataError
+from medmoe_cli.core.base.hashing import file_sha256
 from medmoe_cli.core.base.suggest import did_you_mean
 from medmoe_cli.core.config.sections import Section
 
@@ -170,6 +171,26 @@ def read_record(folder: Path) -> BackboneRecord:
         raise CheckpointError(
             "damaged model record", where=path, why=error.why or error.what, fix=_again(folder)
         ) from error
+
+
+def verify_backbone(folder: Path) -> None:
+    """Compare the tensors' sha256 with the record's.
+
+    Raises:
+        CheckpointError: absent or changed.
+    """
+    record = read_record(folder)
+    path = folder / TENSORS_FILE
+    if not path.is_file():
+        raise CheckpointError("model without weights", where=folder, why=f"{TENSORS_FILE} is gone", fix=_again(folder))
+    found = file_sha256(path)
+    if found != record.tensors_sha256:
+        raise CheckpointError(
+            "damaged weights",
+            where=path,
+            why=f"sha256 is {found[:12]}..., {record.tensors_sha256[:12]}... was added",
+            fix=_again(folder),
+        )
 
 
 def _again(folder: Path) -> str:

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from medmoe_cli.core.base.errors import CheckpointError
-from medmoe_cli.core.base.hashing import file_sha256
-from medmoe_cli.core.config.backbones import BACKBONES, TENSORS_FILE, read_record
+from medmoe_cli.core.config.backbones import BACKBONES, TENSORS_FILE, verify_backbone
 from medmoe_cli.core.nn.sam2d import SamEncoder, build_mask_decoder, build_prompt_encoder, resize_table, sam_size
 from medmoe_cli.core.nn.weights import KeyReport, load_into, load_tensors
 
@@ -110,28 +109,6 @@ def load_backbone(folder: Path) -> dict[str, Tensor]:
     return load_tensors(folder / TENSORS_FILE)
 
 
-def verify_backbone(folder: Path) -> None:
-    """Compare the tensors' sha256 with the record's.
-
-    Raises:
-        CheckpointError: absent or changed.
-    """
-    record = read_record(folder)
-    path = folder / TENSORS_FILE
-    if not path.is_file():
-        raise CheckpointError(
-            "model without weights", where=folder, why=f"{TENSORS_FILE} is gone", fix=_add_again(record.architecture)
-        )
-    found = file_sha256(path)
-    if found != record.tensors_sha256:
-        raise CheckpointError(
-            "damaged weights",
-            where=path,
-            why=f"sha256 is {found[:12]}..., {record.tensors_sha256[:12]}... was added",
-            fix=_add_again(record.architecture),
-        )
-
-
 def _rename(tensors: Mapping[str, Tensor], architecture: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     if architecture != "imisnet-b":
         return dict(tensors), ()
@@ -157,7 +134,3 @@ def _fits(tensors: Mapping[str, Tensor], architecture: str) -> bool:
         return not load_into(_skeleton(architecture), renamed, resize=resize_table).missing
     except CheckpointError:
         return False
-
-
-def _add_again(architecture: str) -> str:
-    return f"remove the folder, then medmoe models add {architecture} {BACKBONES[architecture].file}"

@@ -27,6 +27,7 @@ from medmoe_cli.core.config.backbones import (
     backbone_facts,
     check_name,
     read_record,
+    verify_backbone,
 )
 from medmoe_cli.core.workflows.run_record import RunRecorder
 
@@ -113,8 +114,6 @@ def show_model(workspace: Workspace, name: str) -> ModelEntry:
     Raises:
         CheckpointError: no such model, or damaged.
     """
-    from medmoe_cli.core.nn.backbones import verify_backbone
-
     folder = find_model(workspace, name)
     verify_backbone(folder)
     return _entry(folder)
@@ -148,8 +147,6 @@ def find_model(workspace: Workspace, name: str) -> Path:
 
 def _kept(folder: Path, *, architecture: str, source_sha256: str, reporter: Reporter) -> BackboneRecord | None:
     """The record of the same source added before; None when there is nothing, or what is there is damaged."""
-    from medmoe_cli.core.nn.backbones import verify_backbone
-
     if not folder.exists():
         return None
     try:
