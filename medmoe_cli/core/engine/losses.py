@@ -16,9 +16,10 @@ from torch import Tensor
 
 from medmoe_cli.core.base.errors import ConfigError
 from medmoe_cli.core.base.suggest import did_you_mean
-from medmoe_cli.core.nn.segmenter import Output
+from medmoe_cli.core.nn.segmenter import Output, View
 
 LOSS_NAMES = ("dice", "focal", "bce", "cross_entropy", "score")
+MASK_LOSSES = frozenset({"dice", "focal", "bce"})
 _SMOOTH = 1.0  # one pixel in numerator and denominator: an empty mask answered by an empty mask costs nothing
 
 
@@ -98,7 +99,8 @@ def score_loss(scores: Tensor, logits: Tensor, masks: Tensor, valid: Tensor) -> 
 def combine(output: Output, target: Target, weights: Mapping[str, float]) -> dict[str, Tensor]:
     """The weighted losses of one answer by name, each a scalar (mean over queries); 'aux_*' are the method's own.
 
-    Their sum is the loss. A method that predicts no score has no score loss.
+    Their sum is the loss. A method that predicts no score has no score loss. Where an output has views, mask losses are
+    those of the views, each on its own grid, added up.
 
     Raises:
         ConfigError: an unknown loss name.
@@ -109,7 +111,11 @@ def combine(output: Output, target: Target, weights: Mapping[str, float]) -> dic
     for name, weight in sorted(weights.items()):  # in one order, however the weights were written: sums depend on it
         if name == "score" and output.scores is None:
             continue
-        parts[name] = weight * _one(name, output, masks, valid, multi_class=multi_class).mean()
+        if name in MASK_LOSSES and output.views:
+            losses = [_of_view(name, view, target) for view in output.views]
+        else:
+            losses = [_one(name, output.logits, output.scores, masks, valid, multi_class=multi_class)]
+        parts[name] = weight * torch.stack(losses).sum(dim=0).mean()
     for name, loss in output.aux_losses.items():
         parts[f"aux_{name}"] = loss.float()
     return parts
@@ -128,8 +134,30 @@ def check_names(weights: Mapping[str, float]) -> None:
         raise ConfigError("no loss", why="the stage names none", fix=f"choose from {', '.join(LOSS_NAMES)}")
 
 
-def _one(name: str, output: Output, masks: Tensor, valid: Tensor, *, multi_class: bool) -> Tensor:
-    logits = output.logits
+def _of_view(name: str, view: View, target: Target) -> Tensor:
+    """A mask loss on a view's own grid, (Q,), weighted; the reference there is the share of each cell it covers."""
+    size = view.logits.shape[-2:]
+    masks, valid = target.masks.float(), target.valid[:, None].float()
+    if view.regions is None:
+        masks, valid = (F.interpolate(maps, size=size, mode="area") for maps in (masks, valid))
+    else:
+        grid = _region_grid(view.regions, size, target.masks.shape[-2:])
+        masks, valid = (F.grid_sample(maps, grid, align_corners=False) for maps in (masks, valid))
+    return view.weights * _one(name, view.logits, None, masks, valid[:, 0] > 0.5, multi_class=False)
+
+
+def _region_grid(regions_Q4: Tensor, size: torch.Size, input_size: torch.Size) -> Tensor:
+    """(Q, h, w, 2) coordinates of the cells' centres as `grid_sample` takes them."""
+    rows, cols = ((torch.arange(n, device=regions_Q4.device) + 0.5) / n for n in size)
+    x = regions_Q4[:, 0, None] + (regions_Q4[:, 2] - regions_Q4[:, 0])[:, None] * cols
+    y = regions_Q4[:, 1, None] + (regions_Q4[:, 3] - regions_Q4[:, 1])[:, None] * rows
+    x, y = x * (2 / input_size[1]) - 1, y * (2 / input_size[0]) - 1
+    return torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None]), dim=-1)
+
+
+def _one(
+    name: str, logits: Tensor, scores: Tensor | None, masks: Tensor, valid: Tensor, *, multi_class: bool
+) -> Tensor:
     if name == "dice":
         return multi_class_dice_loss(logits, masks, valid) if multi_class else dice_loss(logits, masks, valid)
     if name == "cross_entropy" and multi_class:
@@ -140,8 +168,8 @@ def _one(name: str, output: Output, masks: Tensor, valid: Tensor, *, multi_class
         if name in {"bce", "cross_entropy"}:
             return bce_loss(logits, masks, valid)
         if name == "score":
-            assert output.scores is not None
-            return score_loss(output.scores, logits, masks, valid)
+            assert scores is not None
+            return score_loss(scores, logits, masks, valid)
     task = "label maps" if multi_class else "binary masks"
     raise ConfigError(f"loss '{name}' does not apply", why=f"the answers are {task}", fix="choose another loss")
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from medmoe_cli.core.base.seeds import generator
 from medmoe_cli.core.engine.batch import Batch
 from medmoe_cli.core.engine.losses import Target, check_names, combine
 from medmoe_cli.core.engine.prompting import corrected
@@ -71,7 +72,9 @@ class StepModule(nn.Module):
         rows = features.take(index_Q)
         target = Target(masks=batch.masks.to(device), valid=batch.valid.to(device)[index_Q])
         (prompts,) = batch.prompts
-        rounds = self.stage.correction_rounds + 1
+        # Drawn from the first query's seed: the same whoever runs the step, and after a resume.
+        corrects = generator(batch.seeds[0], "correct").random() < self.stage.correction_share
+        rounds = 1 + self.stage.correction_rounds * corrects
         parts: dict[str, Tensor] = {}
         loads: dict[str, Tensor] = {}
         for round_ in range(rounds):

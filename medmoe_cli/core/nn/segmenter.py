@@ -93,6 +93,21 @@ class Prompts:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class View:
+    """A part of the answers on a grid of its own, which a stage's mask losses look at.
+
+    Attributes:
+        logits: (Q, 1, R, R).
+        regions: (Q, 4) x0, y0, x1, y1 in input pixels that the grid covers; None for the whole input.
+        weights: (Q,) of each query's loss.
+    """
+
+    logits: Tensor
+    regions: Tensor | None
+    weights: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Output:
     """What a decoder answers.
 
@@ -100,6 +115,7 @@ class Output:
         logits: (Q, C, H, W) at the input size. C = 1 for prompted (binary) methods; num_classes + 1 for automatic.
         low_res_logits: (Q, 1, h, w), fed back as the next round's mask prompt; None for automatic methods.
         scores: (Q,) predicted quality (IoU) or presence in [0, 1]; None when the method has none.
+        views: parts of the answers that mask losses look at in place of `logits`; () for `logits` itself.
         aux_losses: by name, scalars already weighted, to be added to the task's loss.
         routing: by place ('layer1'), what the routers decided.
         heat: (Q, h, w) attention of the routed token ('responsibility region'), None when the method has none.
@@ -108,6 +124,7 @@ class Output:
     logits: Tensor
     low_res_logits: Tensor | None = None
     scores: Tensor | None = None
+    views: tuple[View, ...] = ()
     aux_losses: Mapping[str, Tensor] = field(default_factory=dict)
     routing: Mapping[str, Routing] = field(default_factory=dict)
     heat: Tensor | None = None
@@ -126,6 +143,7 @@ class Stage:
         prompt_mix: probability of each first prompt (prompted task).
         prior_mix: for self-prompted queries, the probability of a 'mask' or 'text' prior instead of 'none'.
         correction_rounds: clicks on the error region after the first prompt.
+        correction_share: fraction of the steps that have these rounds.
         losses: weight by loss name ('dice', 'focal', 'bce', 'cross_entropy', 'score').
     """
 
@@ -137,6 +155,7 @@ class Stage:
     prompt_mix: Mapping[PromptKind, float] = field(default_factory=dict)
     prior_mix: Mapping[PromptKind, float] = field(default_factory=dict)
     correction_rounds: int = 0
+    correction_share: float = 1.0
     losses: Mapping[str, float] = field(default_factory=dict)
 
 

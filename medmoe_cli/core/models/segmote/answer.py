@@ -25,18 +25,21 @@ from medmoe_cli.core.models.segmote.region import (
     region_coordinates,
     sample,
 )
-from medmoe_cli.core.nn.segmenter import Prompts
+from medmoe_cli.core.nn.segmenter import Prompts, View
 
 # Sigmoid of it times all pixels of a large image is a fraction of a pixel: soft Dice does not see the far background.
 _FAR_AWAY = -14.0
+# With a box the first answer matters less: the region is the box, whatever it says.
+_COARSE_OF_BOX = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Masks:
-    """Logits at the input size (Q, 1, S, S) and on the mask grid (Q, 1, h, w)."""
+    """Logits at the input size (Q, 1, S, S) and on the mask grid (Q, 1, h, w); the views that are trained, if any."""
 
     logits: Tensor
     low_res_logits: Tensor
+    views: tuple[View, ...] = ()
 
 
 class Answer(nn.Module):
@@ -74,12 +77,25 @@ class Answer(nn.Module):
             token_weights=decoded.token_weights,
         )
         x, y = region_coordinates(regions_Q4, self.region.size)
-        region_Q1RR = self.region(looked, prompts, regions_Q4) + sample(raw_Q1hw, x, y, input_size=self.input_size)
+        # A box begins anew from the drawn prior, whatever the first answer was; a click goes on from the first answer.
+        first_Q1RR = sample(raw_Q1hw, x, y, input_size=self.input_size) * ~has_box(prompts)[:, None, None, None]
+        region_Q1RR = self.region(looked, prompts, regions_Q4) + first_Q1RR
         if self.prior is not None:
             region_Q1RR = region_Q1RR + self.prior(prompts, x, y)
+        # Each look is trained on its own grid: on the whole input a small organ's edge would weigh nothing.
+        weights_Q = torch.where(has_box(prompts), _COARSE_OF_BOX, 1.0)
+        views = (
+            View(logits=coarse_Q1hw, regions=None, weights=weights_Q),
+            View(logits=region_Q1RR, regions=regions_Q4, weights=torch.ones_like(weights_Q)),
+        )
+        # Outside its region a box has nothing; any other answer stays as it was, which is negative there.
+        boxed_Q111 = has_box(prompts)[:, None, None, None]
+        logits_Q1SS = torch.where(boxed_Q111, torch.full_like(logits_Q1SS, _FAR_AWAY), logits_Q1SS)
         logits_Q1SS = paste(region_Q1RR.float(), logits_Q1SS, regions_Q4)
         return Masks(
-            logits=logits_Q1SS, low_res_logits=F.interpolate(logits_Q1SS, size=raw_Q1hw.shape[-2:], mode="area")
+            logits=logits_Q1SS,
+            low_res_logits=F.interpolate(logits_Q1SS, size=raw_Q1hw.shape[-2:], mode="area"),
+            views=views,
         )
 
     def enlarge(self, masks_QNhw: Tensor) -> Tensor:

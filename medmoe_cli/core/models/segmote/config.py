@@ -103,6 +103,7 @@ class SegmoteConfig(Section):
         description="foreground prior of self-prompted queries in training (section 3.4); prediction uses none",
     )
     correction_rounds: int = Field(default=4, ge=0, description="clicks on the error after the first prompt")
+    correction_share: float = Field(default=1.0, ge=0, le=1, description="fraction of the steps that have these rounds")
     loss: Literal["paper", "code"] = Field(default="paper", description="paper: Dice; code: 20 focal + Dice")
     losses: dict[LossName, float] | None = Field(default=None, description="weights that replace those of `loss`")
 
@@ -123,8 +124,8 @@ class SegmoteConfig(Section):
             raise ValueError(f"top_k {self.top_k} is more than num_experts {self.num_experts}")
         if self.stem == "conv" and (self.backbone != "tiny" or self.patch_size != 16):
             raise ValueError("stem: conv is for backbone: tiny with patch_size: 16")
-        for key, wanted in (("region_refinement", self.region_refinement), ("encoder_size", self.encoder_size)):
-            if wanted and self.stem != "conv":
+        for key in ("region_refinement", "encoder_size"):
+            if getattr(self, key) and self.stem != "conv":
                 raise ValueError(f"{key} needs stem: conv")
         if self.stem == "conv" and not self.high_res_features:
             raise ValueError("stem: conv needs high_res_features: true")

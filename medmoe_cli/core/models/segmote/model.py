@@ -175,6 +175,7 @@ class Segmote(Segmenter):
             logits=masks.logits,
             low_res_logits=masks.low_res_logits,
             scores=self.score_head(decoded.token)[:, 0].sigmoid(),
+            views=masks.views if self.training else (),
             aux_losses=aux,
             routing={**decoded.routing, "token": decoded.choice},
             heat=decoded.heat,

@@ -48,6 +48,7 @@ def training_stages(
             if has_ppt
             else {},
             correction_rounds=config.correction_rounds,
+            correction_share=config.correction_share,
             losses=dict(config.loss_weights.items()),
         ),
     )
