@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image as Picture
 
 from medmoe_cli.core.base.hashing import file_sha256
-from tests.tools.cli import Ran, medmoe_here
+from tests.tools.cli import ROOT, Ran, medmoe_here
 from tests.tools.datasets import make_dataset
 
 SMALL = (
@@ -22,6 +29,7 @@ SMALL = (
     "model.width=48",
     "model.decoder_width=32",
     "train.workers=0",
+    "train.validation_every=1",
     "train.keep_checkpoints=3",
     "train.ema=0.5",
 )
@@ -31,6 +39,15 @@ def train(workspace: Path, *arguments: str, data: str = "phantom", settings: tup
     sets = [part for setting in settings for part in ("--set", setting)]
     head = ["--workspace", str(workspace), "--json", "train", "--method", "segmote", "--data", data, "-d", "cpu"]
     return medmoe_here(*head, *sets, *arguments)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Threads that wait for each other on a busy machine make these small trainings many times slower."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +111,7 @@ def test_validation_masks_lie_where_the_scans_do(workspace: Path, fold: Path) ->
 
 
 def test_the_report_tells_parameters_apart(workspace: Path) -> None:
-    dry = train(workspace, "--preset", "segmote-tiny", "--dry-run")
+    dry = train(workspace, "--preset", "segmote-tiny", "--epochs", "3", "--dry-run")
     assert dry.code == 0, dry.err
     result = json.loads(dry.out)
     (stage,) = result["parameters"]
@@ -102,7 +119,7 @@ def test_the_report_tells_parameters_apart(workspace: Path) -> None:
     assert groups["MoTE"]["trainable"] == groups["MoTE"]["total"] > 0
     assert result["step_cost"]["seconds"] > 0
     assert result["num_train"] > 0
-    assert result["total_steps"] == 30 * -(-result["num_train"] // result["plan"]["batch_size"])
+    assert result["total_steps"] == 3 * -(-result["num_train"] // result["plan"]["batch_size"])
     assert result["folder"] is None
 
 
@@ -167,6 +184,60 @@ def test_mistakes_are_one_line_with_the_next_command(
     assert says in line
     assert "fix:" in line
     assert sorted((workspace / "runs").rglob("*")) == before
+
+
+def test_changed_data_are_not_resumed(workspace: Path, fold: Path, tmp_path: Path) -> None:
+    shutil.copytree(workspace, tmp_path / "copy")
+    case = tmp_path / "copy" / "datasets" / "phantom" / "imagesTr" / "case_001_0000.nii.gz"
+    image = nib.load(case)
+    nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj) + 1, image.affine, image.header), case)
+    done = train(tmp_path / "copy", "--resume", "--name", "first", settings=())
+    assert done.code == 4
+    (line,) = done.error_lines
+    assert "data.fingerprint" in line
+
+
+def test_a_frozen_encoder_is_cached_for_all_runs(workspace: Path) -> None:
+    settings = (*SMALL, "model.train_encoder=false", "model.train_decoder=false")
+    for name in ("frozen", "again"):
+        done = train(workspace, "--preset", "segmote-tiny", "--epochs", "1", "--name", name, settings=settings)
+        assert done.code == 0, done.err
+        assert "augmentation is off" in done.err
+        assert ("are cached already" in done.err) == (name == "again")
+    (cache,) = (workspace / "preprocessed" / "phantom" / "features").iterdir()
+    result = json.loads(done.out)
+    assert len(list(cache.rglob("*.safetensors"))) == result["num_train"] + result["num_validation"]
+    groups = {group["name"]: group for group in result["parameters"][0]["groups"]}
+    assert groups["encoder"]["trainable"] == groups["mask decoder"]["trainable"] == 0
+    assert groups["MoTE"]["trainable"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_the_executable_saves_on_a_signal_and_goes_on(workspace: Path, tmp_path: Path, number: int, code: int) -> None:
+    shutil.copytree(workspace / "datasets", tmp_path / "datasets")
+    sets = [part for setting in SMALL for part in ("--set", setting)]
+    head = [sys.executable, "-m", "medmoe_cli", "--workspace", str(tmp_path)]
+    head += ["train", "--method", "segmote", "--data", "phantom", "-d", "cpu"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    fold = tmp_path / "runs" / "phantom" / "segmote" / "run-001" / "fold_0"
+    with subprocess.Popen(
+        [*head, *sets, "--preset", "segmote-tiny", "--epochs", "40"], env=environment, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while not (fold / "log.jsonl").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    error = err.splitlines()[-1]
+    assert error.startswith("error: interrupted by SIG")
+    command = error.split("fix: medmoe ")[1].split()
+    resumed = subprocess.run(
+        [*head[:5], *command, "-d", "cpu"], env=environment, capture_output=True, text=True, timeout=250
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    assert "resuming from step-" in resumed.stderr
 
 
 def test_a_run_without_a_checkpoint_is_not_resumed_but_explained(workspace: Path, fold: Path) -> None:

@@ -63,7 +63,7 @@ from medmoe_cli.core.workflows.run_folder import (
 from medmoe_cli.core.workflows.run_record import RunRecorder
 from medmoe_cli.core.workflows.validate import Validation, run_validate
 
-_REDRAW_S = 15.0  # progress.png at most so often
+_REDRAW_S = 30.0  # progress.png at most so often
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -127,6 +127,21 @@ def test_the_loss_is_the_mean_over_rounds_and_later_rounds_correct() -> None:
     assert all(len(prompt.clicks) >= 2 and prompt.mask is not None for prompt in prompts)
 
 
+def test_corrections_may_be_left_to_a_share_of_the_steps() -> None:
+    segmenter = TinySegmenter().eval()
+    counts = []
+    for share in (0.0, 0.5, 1.0):
+        step = StepModule(segmenter, replace(PROMPTED, correction_rounds=1, correction_share=share)).eval()
+        what = loading(DiscSource(4))
+        batches = [first_batch(what, epoch=epoch) for epoch in range(12)]
+        rounds = [step(Carrier(batch)).loads["layer1"][0].item() / batch.num_queries for batch in batches]
+        assert rounds == [step(Carrier(batch)).loads["layer1"][0].item() / batch.num_queries for batch in batches]
+        counts.append(sum(rounds))
+    assert counts[0] == 12
+    assert 12 < counts[1] < 24
+    assert counts[2] == 24
+
+
 def test_corrections_click_on_errors_inside_the_valid_area() -> None:
     logits = torch.full((1, 1, 8, 8), -5.0)
     logits[0, 0, 0, :4] = 5.0

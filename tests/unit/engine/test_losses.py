@@ -19,7 +19,7 @@ from medmoe_cli.core.engine.losses import (
     multi_class_dice_loss,
     score_loss,
 )
-from medmoe_cli.core.nn.segmenter import Output
+from medmoe_cli.core.nn.segmenter import Output, View
 
 SEEDS = st.integers(0, 2**31)
 
@@ -111,6 +111,20 @@ def test_parts_carry_their_weights_and_the_method_adds_its_own() -> None:
     assert parts["aux_balance"].item() == 0.25
     without = combine(Output(logits=logits), Target(masks=masks, valid=valid), {"dice": 1.0, "score": 1.0})
     assert list(without) == ["dice"]
+
+
+def test_a_view_is_judged_on_its_own_grid() -> None:
+    logits, masks, valid = draw(4)
+    part = logits[:, :, 2:6, 4:8]
+    region = torch.tensor([[4.0, 2.0, 8.0, 6.0]]).expand(3, 4)
+    weights = torch.tensor([1.0, 0.5, 0.0])
+    whole = View(logits=logits, regions=None, weights=torch.ones(3))
+    cut = View(logits=part, regions=region, weights=weights)
+    target = Target(masks=masks, valid=valid)
+    parts = combine(Output(logits=logits, views=(whole, cut)), target, {"dice": 2.0, "bce": 1.0})
+    for name, loss, weight in (("dice", dice_loss, 2.0), ("bce", bce_loss, 1.0)):
+        expected = loss(logits, masks, valid) + weights * loss(part, masks[:, :, 2:6, 4:8], valid[:, 2:6, 4:8])
+        torch.testing.assert_close(parts[name], weight * expected.mean(), msg=name)
 
 
 def test_half_precision_logits_are_lifted() -> None:

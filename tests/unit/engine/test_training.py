@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.precision.amp import MixedPrecision
 
 from medmoe_cli.core.base.errors import CheckpointError, ConfigError, DataError, MedMoEError
 from medmoe_cli.core.base.progress import Silent
 from medmoe_cli.core.engine.checkpoint import Checkpoints, read_snapshot
+from medmoe_cli.core.engine.device import Compute
 from medmoe_cli.core.engine.validate import chosen_samples
 from medmoe_cli.core.nn.segmenter import Segmenter, Stage
 from tests.tools.tiny_segmenter import AUTOMATIC, DECODER_ONLY, PROMPTED, DiscSource, TinySegmenter
@@ -270,3 +273,31 @@ def test_validation_limits_spread_over_all_samples() -> None:
     assert chosen_samples(5, None) == [0, 1, 2, 3, 4]
     assert chosen_samples(5, 9) == [0, 1, 2, 3, 4]
     assert chosen_samples(101, 3) == [0, 50, 100]
+
+
+@pytest.fixture
+def half_on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Float16 with loss scaling, which the command offers on GPUs only."""
+
+    def start(compute: Compute, *, num_devices: int) -> Fabric:
+        fabric = Fabric(accelerator="cpu", devices=1, plugins=MixedPrecision(precision="16-mixed", device="cpu"))
+        fabric.launch()
+        return fabric
+
+    compute = Compute(device=torch.device("cpu"), precision="16")
+    monkeypatch.setattr("tests.tools.training.start_fabric", start)
+    monkeypatch.setattr("tests.tools.training.resolve_compute", lambda device, precision: compute)
+
+
+@pytest.mark.usefixtures("half_on_cpu")
+def test_float16_keeps_its_loss_scale_through_a_resume(tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole", Recipe())
+    assert read_snapshot(whole.last).state.scaler["_growth_tracker"] == 9
+    run(tmp_path / "parts", Recipe().having(epochs=1))
+    assert digest(run(tmp_path / "parts", Recipe(), resume=True)) == digest(whole)
+
+
+@pytest.mark.usefixtures("half_on_cpu")
+def test_float16_updates_left_out_are_counted_and_bounded(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="21 float16 updates in a row"):
+        run(tmp_path, replace(Recipe(validation=None), prepare=poison_gradient).having(epochs=9))
