@@ -24,6 +24,7 @@ from medmoe_cli.core.nn.prompts import collate
 from medmoe_cli.core.nn.segmenter import Segmenter, Stage
 
 AUTOMATIC = "automatic"
+_QUERIES_TOGETHER = 32  # a slice may show a hundred classes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,15 +101,18 @@ def validate(
 def _measure_prompted(
     segmenter: Segmenter, batch: Batch, loading: Loading, compute: Compute, found: dict[str, dict[int, list[float]]]
 ) -> None:
+    features = encode_batch(segmenter, batch, compute.device)
     index_Q = batch.image_index.to(compute.device)
-    rows = encode_batch(segmenter, batch, compute.device).take(index_Q)
     valid = batch.valid.to(compute.device)[index_Q]
-    masks = batch.masks.to(compute.device).squeeze(1)
-    for chooser, prompts in zip(loading.choosers, batch.prompts, strict=True):
-        asked = collate(prompts, mask_size=segmenter.mask_size).to(compute.device)
-        answered = (segmenter.decode(rows, asked).logits > 0).squeeze(1)
-        for value, dice in zip(batch.values, _dice(answered & valid, masks & valid), strict=True):
-            found[chooser.name][value].append(float(dice))
+    masks = batch.masks.to(compute.device).squeeze(1) & valid
+    for start in range(0, batch.num_queries, _QUERIES_TOGETHER):
+        part = slice(start, start + _QUERIES_TOGETHER)
+        rows = features.take(index_Q[part])
+        for chooser, prompts in zip(loading.choosers, batch.prompts, strict=True):
+            asked = collate(prompts[part], mask_size=segmenter.mask_size).to(compute.device)
+            answered = (segmenter.decode(rows, asked).logits > 0).squeeze(1)
+            for value, dice in zip(batch.values[part], _dice(answered & valid[part], masks[part]), strict=True):
+                found[chooser.name][value].append(float(dice))
 
 
 def _measure_automatic(
