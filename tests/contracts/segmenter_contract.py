@@ -19,6 +19,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from medmoe_cli.core.engine.optim import set_modes
 from medmoe_cli.core.nn.segmenter import Features, Output, Prompts, Segmenter, Stage
 from medmoe_cli.core.nn.weights import load_tensors, save_tensors
 
@@ -69,18 +70,17 @@ class SegmenterContract(ABC):
         generator = torch.Generator().manual_seed(3)
         target = (torch.rand(output.logits.shape, generator=generator) > 0.5).float()
         loss = torch.nn.functional.binary_cross_entropy_with_logits(output.logits, target)
+        for view in output.views:
+            loss = loss + (view.logits - 0.5).square().mean(dim=(1, 2, 3)).mul(view.weights).mean()
         if output.scores is not None:
             loss = loss + ((output.scores - 0.3) ** 2).mean()
         return loss + sum(output.aux_losses.values(), torch.zeros(()))
 
     def prepared(self, segmenter: Segmenter, stage: Stage) -> None:
-        """As the engine does: what the stage trains takes gradients and is in training mode, the rest is frozen."""
-        segmenter.eval()
+        """As the engine does: what the stage trains takes gradients, what it freezes is in evaluation mode."""
         for name, parameter in segmenter.named_parameters():
             parameter.requires_grad_(name.startswith(stage.trainable))
-        for name, module in segmenter.named_modules():
-            if f"{name}.".startswith(stage.trainable):
-                module.train()
+        set_modes(segmenter)
 
     # The contract ----------------------------------------------------------------------------------------------------
 
@@ -301,6 +301,20 @@ class SegmenterContract(ABC):
         for tensor in _tensors(output):
             assert torch.isfinite(tensor).all()
         assert output.aux_losses == {}, "auxiliary losses are for training"
+        assert output.views == (), "views are for training"
+
+    def test_views_cover_parts_of_the_input(self) -> None:
+        segmenter = self.build()
+        self.prepared(segmenter, segmenter.stages()[0])
+        features, prompts = self.encoded(segmenter)
+        for view in segmenter.decode(features, prompts).views:
+            assert view.logits.shape[:2] == (prompts.num_queries, 1)
+            assert torch.isfinite(view.logits).all()
+            assert view.weights.shape == (prompts.num_queries,)
+            assert (view.weights > 0).all()
+            if view.regions is not None:
+                assert view.regions.shape == (prompts.num_queries, 4)
+                assert (view.regions[:, 2:] > view.regions[:, :2]).all()
 
     def assert_same(self, output: Output, reference: Output, rows: Tensor) -> None:
         """`output` is `reference`'s rows, to the tolerance."""

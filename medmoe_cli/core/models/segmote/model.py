@@ -4,14 +4,20 @@ Paper:   SegMoTE: Token-Level Mixture of Experts for Medical Image Segmentation,
 Code:    InMyDreammer/SegMoTE, read as evidence for what the paper leaves open; no line is copied
 Differs: 1. gates are a softmax over the experts (eq. 5 and 7 agree only so), straight-through, so that the router
             learns although one expert is used (tests/contracts: the gradient audit).
-         2. experts are non-linear, D to 64 to D, with a residual; the public code's are linear without one.
+         2. experts are non-linear, D to 64 to D, with a residual; the public code's are linear without one
+            (tests/unit/models/test_mote.py).
          3. the token is chosen by the last layer's confidence as in the paper, but weighed straight-through, and the
             tokens' use is balanced like the experts': else one token takes all (tests/unit/models/test_mote.py).
-         4. both layers' balance losses count, importance is summed over images and tokens as in eq. 7.
-         5. the score is predicted from the chosen expert token, not from SAM's IoU token.
-         6. `isolate_experts` keeps plain SAM's masks within reach (tests/parity/test_segmote_is_sam.py).
-         7. a self-prompted query has the tokenizer's tokens in training and in prediction alike; queries with a point
-            or a box never have them.
+         4. both layers' balance losses count, importance is summed over images and tokens as in eq. 7
+            (tests/contracts: balance losses are least as intended).
+         5. the score is predicted from the chosen expert token, not from SAM's IoU token
+            (tests/unit/models/test_segmote_model.py).
+         6. unused prompt slots are masked out of all attention, so that an answer depends on its own prompt alone;
+            `isolate_experts` keeps plain SAM's masks within reach (tests/contracts: batch, padding, base model).
+         7. a query without point and box has the tokenizer's tokens in training and in prediction alike; others never
+            (tests/unit/models/test_ppt.py).
+         8. the small backbone has additions of its own, all off by default: a convolutional stem, drawn prompts and a
+            second look at the answer's region (tests/unit/models/test_segmote_guidance.py, test_segmote_region.py).
 Shapes:  B images, Q queries, D decoder width, h w the embedding's grid; low-resolution masks are 4h x 4w.
 """
 
@@ -23,13 +29,14 @@ from pathlib import Path
 
 import torch
 from segment_anything.modeling.mask_decoder import MLP
-from torch import Tensor, nn
+from torch import Tensor
 
 from medmoe_cli.core.base.errors import ConfigError
 from medmoe_cli.core.config.plan import Plan
 from medmoe_cli.core.models.segmote.answer import Answer, DrawnPrior
 from medmoe_cli.core.models.segmote.backbone import build_encoder, load_backbone_tensors
 from medmoe_cli.core.models.segmote.card import CARD
+from medmoe_cli.core.models.segmote.channels import channel_mix
 from medmoe_cli.core.models.segmote.config import SegmoteConfig
 from medmoe_cli.core.models.segmote.decoder import Decoded, decode_masks
 from medmoe_cli.core.models.segmote.guidance import draw, grid_coordinates, previous_mask
@@ -38,7 +45,7 @@ from medmoe_cli.core.models.segmote.ppt import PromptTokenizer
 from medmoe_cli.core.models.segmote.prompting import encode_prompts
 from medmoe_cli.core.models.segmote.region import RegionRefiner
 from medmoe_cli.core.models.segmote.stages import ENCODER_PARTS, training_stages
-from medmoe_cli.core.models.segmote.text import ClipText, LearnedText, clip_features
+from medmoe_cli.core.models.segmote.text import ClipText, build_text, clip_features
 from medmoe_cli.core.models.segmote.tiny import FINE_WIDTH, STEM_WIDTHS
 from medmoe_cli.core.nn.sam2d import build_mask_decoder, build_prompt_encoder, normalise_pixels
 from medmoe_cli.core.nn.segmenter import Features, Output, ParameterGroup, Prompts, Segmenter, Stage
@@ -74,7 +81,7 @@ class Segmote(Segmenter):
                 where="model.top_k",
                 fix=f"set model.top_k to {num_experts} or less, or model.num_experts to {config.top_k} or more",
             )
-        self.channel_mix = _channel_mix(len(plan.channels))
+        self.channel_mix = channel_mix(len(plan.channels))
         self.image_encoder = build_encoder(config, image_size=plan.input_size)
         width, grid = self.image_encoder.neck_width, self.image_encoder.grid
         self.prompt_encoder = build_prompt_encoder(width=width, image_size=plan.input_size, grid=grid)
@@ -99,7 +106,9 @@ class Segmote(Segmenter):
         self.score_head = MLP(width, 256, 1, 3)
         has_ppt = plan.binary if config.ppt == "auto" else config.ppt == "on"
         self.ppt = PromptTokenizer(width=width, num_queries=config.ppt_queries, grid=(grid, grid)) if has_ppt else None
-        self.text = _text(config, num_classes=len(plan.class_names), width=width)
+        self.text = build_text(
+            config.text, num_classes=len(plan.class_names), width=width, clip_width=config.clip_width
+        )
 
     @classmethod
     def build(
@@ -276,26 +285,3 @@ class Segmote(Segmenter):
             size=self.config.region_size,
             margin=self.config.region_margin,
         )
-
-
-def _channel_mix(channels: int) -> nn.Conv2d | None:
-    """SAM takes grey or RGB; any other number of channels is mixed to three by a learned map that begins as means."""
-    if channels in (1, 3):
-        return None
-    mix = nn.Conv2d(channels, 3, kernel_size=1)
-    with torch.no_grad():
-        mix.weight.zero_()
-        for channel in range(max(channels, 3)):
-            mix.weight[channel % 3, channel % channels] = 1
-        mix.weight /= mix.weight.sum(dim=1, keepdim=True)
-        assert mix.bias is not None
-        mix.bias.zero_()
-    return mix
-
-
-def _text(config: SegmoteConfig, *, num_classes: int, width: int) -> LearnedText | ClipText | None:
-    if config.text == "learned":
-        return LearnedText(num_classes=num_classes, width=width)
-    if config.text == "clip":
-        return ClipText(num_classes=num_classes, width=width, clip_width=config.clip_width)
-    return None

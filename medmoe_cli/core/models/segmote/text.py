@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,17 @@ class ClipText(nn.Module):
     def forward(self, class_index_Q: Tensor) -> Tensor:
         """(Q, D) token of each class; an index of -1 (no text) gives some token, to be masked by the caller."""
         return self.project(self.features[class_index_Q.clamp(min=0)])
+
+
+def build_text(
+    kind: Literal["none", "learned", "clip"], *, num_classes: int, width: int, clip_width: int
+) -> LearnedText | ClipText | None:
+    """The text prompts of that kind; None for a model without."""
+    if kind == "learned":
+        return LearnedText(num_classes=num_classes, width=width)
+    if kind == "clip":
+        return ClipText(num_classes=num_classes, width=width, clip_width=clip_width)
+    return None
 
 
 @torch.no_grad()
