@@ -81,8 +81,8 @@ def load_model(name: str | Path | None, *, workspace: Workspace, reporter: Repor
         reporter: told of damaged checkpoints that were passed over.
 
     Raises:
-        ConfigError: no such model, or a name of several.
-        CheckpointError: unfinished, damaged (a sha256 differs), or not of this version.
+        ConfigError: a name of several folds.
+        CheckpointError: no such model, unfinished, damaged (a sha256 differs), or not of this version.
     """
     reporter = reporter or Silent()
     folder = _find(name, workspace)
@@ -151,7 +151,7 @@ def _find(name: str | Path | None, workspace: Workspace) -> Path:
     if name is None:
         finished = [fold for fold in folds if _is_finished(fold)]
         if not finished:
-            raise ConfigError(
+            raise CheckpointError(
                 "no trained model",
                 where=workspace.runs,
                 why=f"{len(folds)} runs have begun, none is finished" if folds else "there are no runs",
@@ -170,7 +170,7 @@ def _find(name: str | Path | None, workspace: Workspace) -> Path:
     if matching:
         return _the_one(matching, str(name))
     known = {fold.run for fold in folds} | {fold.dataset for fold in folds} | _shared_names(workspace)
-    raise ConfigError(
+    raise CheckpointError(
         f"unknown model '{name}'",
         where=path if path.is_dir() else workspace.runs,
         why="the folder holds no run and no model.json" if path.is_dir() else did_you_mean(str(name), known),

@@ -108,15 +108,15 @@ def test_the_newest_finished_run_is_taken(workspace: Workspace) -> None:
 
 
 def test_what_cannot_be_found_says_what_there_is(workspace: Workspace, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no trained model"):
+    with pytest.raises(CheckpointError, match="no trained model"):
         load_model(None, workspace=workspace)
     make_run(workspace, finished=False)
-    with pytest.raises(ConfigError, match="1 runs have begun, none is finished"):
+    with pytest.raises(CheckpointError, match="1 runs have begun, none is finished"):
         load_model(None, workspace=workspace)
-    with pytest.raises(ConfigError, match="did you mean 'run-001'"):
+    with pytest.raises(CheckpointError, match="did you mean 'run-001'"):
         load_model("run-01", workspace=workspace)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ConfigError, match=r"no run and no model\.json"):
+    with pytest.raises(CheckpointError, match=r"no run and no model\.json"):
         load_model(tmp_path / "empty", workspace=workspace)
     make_run(workspace, fold="1", finished=True)
     make_run(workspace, fold="2", finished=True)

@@ -150,7 +150,10 @@ def _pair(source: Path, options: ConvertOptions) -> Pairing:
 
 
 def _folder(source: Path, given: Path | None, option: str) -> Path:
+    """The folder named: inside the source, or as a path of its own."""
     folder = source if given is None else source / given
+    if given is not None and not folder.is_dir() and given.is_dir():
+        return given.resolve()
     if not folder.is_dir():
         there = some((path.name for path in sorted(source.iterdir()) if path.is_dir()), 6) or "no folder"
         raise ConfigError(f"no folder {given}", where=source, why=f"there is {there}", fix=f"correct {option}")
