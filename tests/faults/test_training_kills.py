@@ -101,19 +101,19 @@ def test_a_signal_saves_and_the_resumed_run_is_the_same(
 def test_a_signal_during_validation_saves_too(
     tmp_path: Path, straight: tuple[dict[str, str], list[dict[str, Any]]]
 ) -> None:
-    recipe = replace(SLOW, validation=DiscSource(4, seed=1, prefix="val", slow_s=0.3))
+    validating = tmp_path / "validating"
+    recipe = replace(SLOW, validation=DiscSource(4, seed=1, prefix="val", slow_s=0.3, touch=validating))
     process = start(tmp_path, recipe)
-    # Validation begins when the third step is done and before anything is logged.
-    time.sleep(0.8)
+    when(validating.exists, process)
     os.kill(process.pid, signal.SIGTERM)
     assert wait(process) == 143
     resumed_equals(tmp_path, straight)
 
 
 def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
-    recipe = replace(SLOW, train=DiscSource(10, slow_s=1.5))
-    process = start(tmp_path, recipe)
-    time.sleep(0.5)
+    loading = tmp_path / "loading"
+    process = start(tmp_path, replace(SLOW, train=DiscSource(10, slow_s=1.5, touch=loading)))
+    when(loading.exists, process)
     os.kill(process.pid, signal.SIGTERM)
     time.sleep(0.1)
     assert process.is_alive()
@@ -149,13 +149,27 @@ def test_a_full_disk_leaves_the_former_checkpoint(
     assert digest(run(tmp_path, SLOW, resume=True)) == straight[0]
 
 
-def test_a_killed_worker_is_explained(tmp_path: Path) -> None:
-    recipe = replace(SLOW, train=DiscSource(10, deadly="case_002:1")).having(workers=2)
-    with pytest.raises(ResourceError) as caught:
-        run(tmp_path, recipe)
+@pytest.mark.parametrize("where", ["train", "validation"])
+def test_a_killed_worker_is_explained(tmp_path: Path, where: str) -> None:
+    prefix = {"train": "case", "validation": "val"}[where]
+    source = DiscSource(10, prefix=prefix, deadly=f"{prefix}_002:1")
+    with pytest.raises(ResourceError, match="a loader worker was killed") as caught:
+        run(tmp_path, replace(SLOW, **{where: source}).having(workers=2))
     assert caught.value.exit_code == 5
-    assert "killed by signal" in caught.value.why
+    assert f"{prefix}_002:1" in caught.value.why
+    assert "out of memory" in caught.value.why
     assert "train.workers=1" in caught.value.fix
+
+
+def test_a_signal_to_the_whole_group_finds_workers_that_go_on(
+    tmp_path: Path, straight: tuple[dict[str, str], list[dict[str, Any]]]
+) -> None:
+    process = start(tmp_path, SLOW.having(workers=2))
+    log = tmp_path / "log.jsonl"
+    when(lambda: log.exists() and log.stat().st_size > 0, process)
+    os.killpg(process.pid, signal.SIGTERM)
+    assert wait(process) == 143
+    resumed_equals(tmp_path, straight)
 
 
 def test_a_kill_while_encoding_keeps_what_is_encoded(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -158,9 +159,10 @@ class DiscSource:
         bad: str | None = None,
         deadly: str | None = None,
         slow_s: float = 0.0,
+        touch: Path | None = None,
     ) -> None:
         self.num_samples, self.size, self.classes_, self.seed = num_samples, size, classes, seed
-        self.prefix, self.bad, self.deadly, self.slow_s = prefix, bad, deadly, slow_s
+        self.prefix, self.bad, self.deadly, self.slow_s, self.touch = prefix, bad, deadly, slow_s, touch
 
     def __len__(self) -> int:
         return self.num_samples
@@ -174,6 +176,8 @@ class DiscSource:
     def load(self, index: int, *, seed: int | None) -> Sample:
         if self.deadly == self.key(index) and get_worker_info() is not None:
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.touch is not None:
+            self.touch.touch()
         time.sleep(self.slow_s)
         rng = generator(self.seed, "disc", index)
         rows, columns = np.mgrid[: self.size, : self.size]

@@ -107,6 +107,7 @@ def start(folder: Path, recipe: Recipe, *, resume: bool = False, failpoint: str 
     """Train in a forked process, which exits with the code that the command would have."""
 
     def target() -> None:
+        os.setpgid(0, 0)  # a group of its own, so that it can be signalled with its workers
         torch.set_num_threads(1)
         if failpoint is not None:
             os.environ["MEDMOE_FAILPOINT"] = failpoint

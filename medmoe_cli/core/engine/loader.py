@@ -6,7 +6,10 @@ interruption changes what is loaded.
 
 from __future__ import annotations
 
+import multiprocessing
+import re
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -116,18 +119,21 @@ def _collate(items: list[Item | MedMoEError]) -> Batch | MedMoEError:
 
 
 def _start_worker(worker: int) -> None:
-    signals.default_in_worker()
+    signals.leave_to_parent()
     torch.set_num_threads(1)
 
 
 class Loader:
-    """Iterates over batches and keeps the time spent waiting for them. Use it inside `dead_worker_explained`."""
+    """Iterates over batches; keeps the time spent waiting for them, and which are being loaded."""
 
     def __init__(self, loading: Loading, draws: Iterable[list[Draw]], *, workers: int) -> None:
         self.waited_s = 0.0
+        self._source, self._workers = loading.source, workers
+        self._handed_out = _HandedOut(draws)
+        self._pids: set[int] = set()
         self._loader: DataLoader[Item | MedMoEError] = DataLoader(
             DrawDataset(loading),
-            batch_sampler=_Draws(draws),
+            batch_sampler=self._handed_out,
             num_workers=workers,
             collate_fn=_collate,
             worker_init_fn=_start_worker if workers else None,
@@ -139,45 +145,53 @@ class Loader:
         Raises:
             MedMoEError: what a sample's loading raised.
         """
+        others = {process.pid for process in multiprocessing.active_children()}
         batches = iter(self._loader)
+        self._pids = {process.pid for process in multiprocessing.active_children() if process.pid} - others
         while True:
             started = time.monotonic()
             batch = next(batches, None)
             self.waited_s += time.monotonic() - started
             if batch is None:
                 return
+            self._handed_out.waiting.popleft()
             if isinstance(batch, MedMoEError):
                 raise batch
             yield batch
 
+    @contextmanager
+    def dead_workers_explained(self) -> Iterator[None]:
+        """Torch reports a dead worker as a RuntimeError anywhere in the main thread: say which and what to do.
 
-@contextmanager
-def dead_worker_explained(workers: int) -> Iterator[None]:
-    """Torch reports a dead worker as a RuntimeError anywhere in the main thread; say what happened and what to do.
+        Raises:
+            ResourceError: one of this loader's workers died.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            dead = {int(number) for number in re.findall(r"\d+", str(error))} & self._pids
+            if "DataLoader worker" not in str(error) or not dead:
+                raise
+            loading = [self._source.key(draw.index) for batch in self._handed_out.waiting for draw in batch]
+            raise ResourceError(
+                "a loader worker was killed",
+                where=f"process {min(dead)}",
+                why=f"often out of memory; it was loading one of {', '.join(loading[:8])}",
+                fix=f"lower the workers, for instance --set train.workers={self._workers - 1}, and --resume",
+            ) from error
 
-    Raises:
-        ResourceError: a worker died.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise ResourceError(
-            "a loader worker died",
-            why=f"{' '.join(str(error).split())[:200]} (killed: often out of memory)",
-            fix=f"lower the workers, for instance --set train.workers={max(0, workers - 1)}, and --resume",
-        ) from error
 
-
-class _Draws(Sampler[list[Draw]]):
-    """Batches of draws in the shape torch asks for."""
+class _HandedOut(Sampler[list[Draw]]):
+    """Batches of draws in the shape torch asks for; remembers those that have not come back."""
 
     def __init__(self, draws: Iterable[list[Draw]]) -> None:
         self._draws = draws
+        self.waiting: deque[list[Draw]] = deque()
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        return iter(self._draws)
+        for batch in self._draws:
+            self.waiting.append(batch)
+            yield batch
 
 
 def _class_positions(sample: Sample, values: Sequence[int]) -> NDArray[np.int64]:

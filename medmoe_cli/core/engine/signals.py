@@ -63,7 +63,10 @@ class StopFlag:
         self.signal_number = number
 
 
-def default_in_worker() -> None:
-    """In a loader's worker: SIGTERM ends it, Ctrl-C is the parent's to handle."""
+def leave_to_parent() -> None:
+    """In a loader's worker: a signal to the whole process group is the parent's to handle, who needs its workers.
+
+    A worker ends when its parent asks for nothing more or is gone.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

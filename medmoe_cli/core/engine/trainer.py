@@ -27,7 +27,7 @@ from medmoe_cli.core.engine.checkpoint import Checkpoints, Snapshot, read_snapsh
 from medmoe_cli.core.engine.device import Compute
 from medmoe_cli.core.engine.feature_cache import FeatureCache
 from medmoe_cli.core.engine.job import Job, Span, Trained, check_identity, spans
-from medmoe_cli.core.engine.loader import Loader, dead_worker_explained
+from medmoe_cli.core.engine.loader import Loader
 from medmoe_cli.core.engine.log import RunLog
 from medmoe_cli.core.engine.order import Order
 from medmoe_cli.core.engine.record import LOG_EVERY, Record
@@ -102,11 +102,10 @@ class Trainer:
             atomic.sweep(self.checkpoints.folder)
         self.job.segmenter.to(self.compute.device)
         self._began = self._last_save = time.monotonic()
-        with dead_worker_explained(self.config.workers):
-            try:
-                self._run_stages()
-            finally:
-                self.reporter.finish()
+        try:
+            self._run_stages()
+        finally:
+            self.reporter.finish()
         steps = self.checkpoints.steps()
         best = self.state.best_step if self.state.best_step in steps else self.state.step
         return Trained(
@@ -135,16 +134,20 @@ class Trainer:
         samples = training_samples(self.job, running.span.stage, running.cache)
         loader = Loader(samples, draws, workers=self.config.workers)
         self.record.restart(self.state.step)
-        for batch in loader:
-            self._step(running, batch)
-            if self.state.step % LOG_EVERY == 0 or self.state.step == self.total_steps:
-                self._log_steps(running, loader)
-            if self._epoch_is_open():
-                self._close_epoch(running)
-            elif time.monotonic() - self._last_save > 60 * self.config.checkpoint_minutes:
-                self._save(running)
-            if self._should_stop():
-                self._interrupt(running)
+        with loader.dead_workers_explained():
+            for batch in loader:
+                self._step(running, batch)
+                self._after_step(running, loader)
+
+    def _after_step(self, running: _Running, loader: Loader) -> None:
+        if self.state.step % LOG_EVERY == 0 or self.state.step == self.total_steps:
+            self._log_steps(running, loader)
+        if self._epoch_is_open():
+            self._close_epoch(running)
+        elif time.monotonic() - self._last_save > 60 * self.config.checkpoint_minutes:
+            self._save(running)
+        if self._should_stop():
+            self._interrupt(running)
 
     # One step -------------------------------------------------------------------------------------------------------
 

@@ -79,6 +79,7 @@ def validate(
 
     Raises:
         MedMoEError: what loading a sample raised.
+        ResourceError: a worker died.
     """
     segmenter.eval()
     samples = chosen_samples(len(loading.source), limit)
@@ -87,14 +88,16 @@ def validate(
         for start in range(0, len(samples), batch_size)
     ]
     found: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for batch in Loader(loading, draws, workers=workers):
-        if stop.wanted:
-            return None
-        with compute.autocast():
-            if stage.task == "automatic":
-                _measure_automatic(segmenter, batch, loading.values, compute, found)
-            elif batch.num_queries:
-                _measure_prompted(segmenter, batch, loading, compute, found)
+    loader = Loader(loading, draws, workers=workers)
+    with loader.dead_workers_explained():
+        for batch in loader:
+            if stop.wanted:
+                return None
+            with compute.autocast():
+                if stage.task == "automatic":
+                    _measure_automatic(segmenter, batch, loading.values, compute, found)
+                elif batch.num_queries:
+                    _measure_prompted(segmenter, batch, loading, compute, found)
     return _summary(found, num_samples=len(samples))
 
 
