@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -34,13 +33,13 @@ from medmoe_cli.core.engine.device import Compute, resolve_compute
 from medmoe_cli.core.engine.distributed import start_fabric
 from medmoe_cli.core.engine.inference import Inference
 from medmoe_cli.core.engine.job import Job, Trained
-from medmoe_cli.core.engine.measure import MadeUp, StepCost, measure_step
+from medmoe_cli.core.engine.measure import MadeUp, measure_step
 from medmoe_cli.core.engine.signals import StopFlag
 from medmoe_cli.core.engine.trainer import Trainer
 from medmoe_cli.core.imaging.sample import SampleSource
 from medmoe_cli.core.models.registry import method as find_method
 from medmoe_cli.core.nn.backbones import load_backbone
-from medmoe_cli.core.nn.segmenter import ParameterGroup, Segmenter
+from medmoe_cli.core.nn.segmenter import Segmenter
 from medmoe_cli.core.nn.weights import load_into, load_tensors
 from medmoe_cli.core.reporting.curves import draw_progress
 from medmoe_cli.core.workflows.check import ensure_checked
@@ -60,70 +59,14 @@ from medmoe_cli.core.workflows.run_folder import (
     read_config,
     read_plan,
 )
+from medmoe_cli.core.workflows.run_identity import run_identity
 from medmoe_cli.core.workflows.run_record import RunRecorder
+from medmoe_cli.core.workflows.train_options import StageParameters, TrainOptions, TrainResult
 from medmoe_cli.core.workflows.validate import Validation, run_validate
 
+__all__ = ["StageParameters", "TrainOptions", "TrainResult", "run_train"]
+
 _REDRAW_S = 30.0  # progress.png at most so often
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainOptions:
-    """What `train` was asked for; None leaves a value to the configuration."""
-
-    data: str
-    method: str
-    preset: str | None = None
-    fold: str = "0"
-    name: str | None = None
-    resume: bool = False
-    epochs: int | None = None
-    steps: int | None = None
-    device: str = "auto"
-    devices: int = 1
-    precision: str | None = None
-    assignments: tuple[str, ...] = ()
-    dry_run: bool = False
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StageParameters:
-    """The parameter report of one stage."""
-
-    stage: str
-    groups: tuple[ParameterGroup, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainResult:
-    """What `train` did.
-
-    Attributes:
-        run: DATASET/METHOD/RUN/fold_N; '' for a dry run.
-        folder: of the fold; None for a dry run.
-        preset: its name, and why it was taken ('' when it was named).
-        plan: the plan.
-        parameters: per stage.
-        num_train, num_validation: samples; None when a dry run cannot know.
-        trained: of the engine; None for a dry run.
-        validation: at native resolution; None for a dry run.
-        step_cost: of a dry run.
-        total_steps: of the whole training; None when a dry run cannot know.
-        is_main: False on the other processes of a distributed training.
-    """
-
-    run: str
-    folder: Path | None
-    preset: str
-    preset_why: str
-    plan: Plan
-    parameters: tuple[StageParameters, ...]
-    num_train: int | None
-    num_validation: int | None
-    trained: Trained | None
-    validation: Validation | None
-    step_cost: StepCost | None
-    total_steps: int | None
-    is_main: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -348,27 +291,19 @@ class _Training:
             values=_values(self.plan),
             class_names=self.plan.class_names,
             folder=path,
-            identity=self._identity(samples),
+            identity=run_identity(
+                self.resolved,
+                self.plan,
+                precision=self.compute.precision,
+                num_devices=self.fabric.world_size,
+                inputs=samples.content,
+                cases=samples.split,
+            ),
             preprocessing_key=f"{self.plan.preprocessing_key} {samples.content}",
             features=self.planned.folder / "features" if folder is not None else None,
             resume_command=f"{self._command(folder)} --resume" if folder is not None else "",
             after_epoch=_Redraw(self, folder) if folder is not None else _nothing,
         )
-
-    def _identity(self, samples: _Samples) -> dict[str, str]:
-        """What a resume must find unchanged: every value that results depend on, and the data."""
-        identity = {"method": self.plan.method, "run.precision": self.compute.precision}
-        identity["run.devices"] = str(self.fabric.world_size)
-        for section in ("model", "train", "augment", "plan"):
-            config = getattr(self.resolved, section).model_dump(mode="json")
-            identity.update({f"{section}.{key}": json.dumps(value, sort_keys=True) for key, value in config.items()})
-        del identity["train.precision"]  # 'auto' and what it resolves to are the same run
-        identity["data.fingerprint"] = self.planned.plan.fingerprint_sha256[:16]
-        identity["data.inputs"] = samples.content[:16]
-        identity["data.training cases"] = value_sha256(samples.split.train)[:16]
-        identity["data.validation cases"] = value_sha256(samples.split.validation)[:16]
-        identity["plan"] = value_sha256(self.plan.model_dump(mode="json", exclude={"reasons"}))[:16]
-        return identity
 
     def _command(self, folder: RunFolder) -> str:
         return (
