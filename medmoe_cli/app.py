@@ -87,6 +87,9 @@ def _globals(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    # OpenMP's waiting threads spin by default: beside loader workers, or on a shared machine, they eat what they wait
+    # for. Said before torch is imported, and only where the user has not said otherwise.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGTERM, _terminated)
     sys.exit(run(list(sys.argv[1:] if arguments is None else arguments)))
 

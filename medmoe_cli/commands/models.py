@@ -52,7 +52,7 @@ def add_model_command(
 
 @models.command("list")
 def list_models_command(context: typer.Context) -> None:
-    """List the models of the workspace, and the backbones that could be added."""
+    """List the models and trained runs of the workspace, and the backbones that could be added."""
     session = session_of(context)
     from medmoe_cli.core.workflows.models import list_models
 
@@ -64,6 +64,7 @@ def list_models_command(context: typer.Context) -> None:
                 {"name": entry.name, "size_mb": entry.size_mb, "problem": entry.problem, "record": entry.record}
                 for entry in found.models
             ],
+            "trained": list(found.trained),
             "available": list(found.available),
         }
     )
@@ -75,6 +76,12 @@ def list_models_command(context: typer.Context) -> None:
         )
     else:
         console.print(f"no models yet in {session.workspace.models}")
+    if found.trained:
+        console.table(
+            "trained, newest first",
+            ["name", "step", "folder"],
+            [[run.name, run.step, str(run.folder)] for run in found.trained],
+        )
     if found.available:
         console.table(
             "backbones that can be added",

@@ -29,6 +29,7 @@ from medmoe_cli.core.config.backbones import (
     read_record,
     verify_backbone,
 )
+from medmoe_cli.core.workflows.run_folder import all_folds
 from medmoe_cli.core.workflows.run_record import RunRecorder
 
 
@@ -53,10 +54,20 @@ class ModelEntry:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TrainedRun:
+    """A fold of a training: its name as `predict -m` takes it, and the step of its newest checkpoint, if any."""
+
+    name: str
+    step: int | None
+    folder: Path
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ModelList:
     """What the workspace holds, and the known backbones it does not hold."""
 
     models: tuple[ModelEntry, ...]
+    trained: tuple[TrainedRun, ...]
     available: tuple[BackboneFacts, ...]
 
 
@@ -101,11 +112,15 @@ def add_model(
 
 
 def list_models(workspace: Workspace) -> ModelList:
-    """Everything under WORKSPACE/models, damaged or not, by name; only records are read, not the weights."""
+    """Everything under WORKSPACE/models, damaged or not, by name, and every run; no weights are read."""
     folders = sorted(path.parent for path in workspace.models.glob(f"[!.]*/{RECORD_FILE}"))
     entries = tuple(_entry(folder) for folder in folders)
     held = {entry.record.architecture for entry in entries if entry.record is not None}
-    return ModelList(models=entries, available=tuple(facts for facts in BACKBONES.values() if facts.name not in held))
+    return ModelList(
+        models=entries,
+        trained=tuple(TrainedRun(name=run.name, step=run.last_step, folder=run.path) for run in all_folds(workspace)),
+        available=tuple(facts for facts in BACKBONES.values() if facts.name not in held),
+    )
 
 
 def show_model(workspace: Workspace, name: str) -> ModelEntry:
