@@ -7,8 +7,17 @@ import torch
 from segment_anything.modeling.mask_decoder import MLP
 from torch.nn import functional as F
 
-from medmoe_cli.core.models.segmote.mote import Mote, MoteLayer, SharedTailExperts, TokenHeads, choose_token
+from medmoe_cli.core.models.segmote.decoder import _attention_masks, _block
+from medmoe_cli.core.models.segmote.mote import (
+    Mote,
+    MoteLayer,
+    SharedTailExperts,
+    TokenHeads,
+    balance_losses,
+    choose_token,
+)
 from medmoe_cli.core.nn.moe import choose_experts, usage_loss
+from tests.tools.segmote import small_segmote
 
 
 def _layer(*, top_k: int = 1, shared_tail: bool = False) -> MoteLayer:
@@ -104,6 +113,46 @@ def test_token_balance_takes_images_from_the_token_that_has_all() -> None:
         confidence = (confidence - 0.1 * gradient).detach().requires_grad_(True)
     _, routing = choose_token(noisy.detach())
     assert int((routing.load > 0).sum()) >= 3
+
+
+def test_every_layers_balance_counts_alike() -> None:
+    even = choose_experts(10 * F.one_hot(torch.arange(8) % 4, 4).float(), num_active=1)
+    collapsed = choose_experts(10 * F.one_hot(torch.zeros(8, dtype=torch.long), 4).float(), num_active=1)
+    weights, _ = choose_token(torch.eye(4))
+    first, last, both = (
+        balance_losses(
+            dict(zip(("layer1", "layer2"), layers, strict=True)), weights, expert_weight=0.01, token_weight=0
+        )
+        for layers in ((collapsed, even), (even, collapsed), (collapsed, collapsed))
+    )
+    # All on one of four experts: CV^2 is 3, for importance (nearly) and for load.
+    assert float(last["expert_balance"]) == pytest.approx(0.01 * 6, rel=0.01)
+    torch.testing.assert_close(first["expert_balance"], last["expert_balance"])
+    torch.testing.assert_close(both["expert_balance"], 2 * last["expert_balance"])
+    assert set(first) == {"expert_balance"}
+
+
+def test_mote_stands_in_for_the_mlp_of_expert_tokens_only() -> None:
+    model = small_segmote(text="none").eval()
+    block, layer = model.mask_decoder.transformer.layers[1], model.mote.layers[1]
+    experts = slice(5, 9)
+    tokens, image = torch.randn(2, 12, 32), torch.randn(2, 16, 32)
+    masks = _attention_masks(torch.ones(2, 3, dtype=torch.bool), num_sam=5, num_experts=4, isolate=False)
+
+    def after() -> torch.Tensor:
+        with torch.no_grad():
+            return _block(block, layer, tokens, image, tokens, image[:1], experts=experts, masks=masks)[0]
+
+    before = after()
+    with torch.no_grad():
+        block.mlp.lin2.bias.add_(torch.randn(32))
+    changed = (after() - before).abs().amax(dim=(0, 2)) > 0
+    assert changed.tolist() == [True] * 5 + [False] * 4 + [True] * 3
+    before = after()
+    with torch.no_grad():
+        layer.experts.bias_out.add_(torch.randn(4, 32))
+    changed = (after() - before).abs().amax(dim=(0, 2)) > 0
+    assert changed.tolist() == [False] * 5 + [True] * 4 + [False] * 3
 
 
 def test_starting_from_sam_keeps_tokens_apart() -> None:

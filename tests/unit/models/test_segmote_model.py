@@ -102,12 +102,21 @@ def test_isolated_experts_leave_sam_alone_and_others_do_not() -> None:
 
 
 def test_heat_is_where_the_chosen_token_looks() -> None:
-    output = _answer(small_segmote().eval())
+    model = small_segmote().eval()
+    asked: list[torch.Tensor] = []
+    attention = model.mask_decoder.transformer.final_attn_token_to_image
+    attention.q_proj.register_forward_hook(lambda module, inputs, output: asked.append(inputs[0]))
+    output = _answer(model)
+    all_tokens, heat_tokens = asked  # the attention itself, then its map
+    chosen = output.routing["token"].indices[:, 0]
+    assert len(set(chosen.tolist())) > 1
+    torch.testing.assert_close(heat_tokens, all_tokens[torch.arange(9), 5 + chosen])
     assert output.heat is not None
     assert output.heat.shape == (9, 4, 4)
     torch.testing.assert_close(output.heat.sum(dim=(1, 2)), torch.ones(9))
     assert output.heat.std(dim=0).max() > 0
-    assert small_segmote().train().decode(*_encoded(small_segmote())).heat is None
+    training = small_segmote().train()
+    assert training.decode(*_encoded(training)).heat is None
 
 
 def test_routing_names_token_and_experts_of_each_query() -> None:
