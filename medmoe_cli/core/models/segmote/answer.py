@@ -91,7 +91,7 @@ class Answer(nn.Module):
         # Outside its region a box has nothing; any other answer stays as it was, which is negative there.
         boxed_Q111 = has_box(prompts)[:, None, None, None]
         logits_Q1SS = torch.where(boxed_Q111, torch.full_like(logits_Q1SS, _FAR_AWAY), logits_Q1SS)
-        logits_Q1SS = paste(region_Q1RR.float(), logits_Q1SS, regions_Q4)
+        logits_Q1SS = paste(region_Q1RR, logits_Q1SS, regions_Q4)
         return Masks(
             logits=logits_Q1SS,
             low_res_logits=F.interpolate(logits_Q1SS, size=raw_Q1hw.shape[-2:], mode="area"),

@@ -140,7 +140,8 @@ def region_coordinates(regions_Q4: Tensor, size: int) -> tuple[Tensor, Tensor]:
 def sample(maps_QChw: Tensor, x: Tensor, y: Tensor, *, input_size: int) -> Tensor:
     """Bilinear samples (Q, C, R, R) of maps that cover the input, at coordinates in input pixels."""
     grid = torch.stack(torch.broadcast_tensors(x, y), dim=-1) * (2 / input_size) - 1
-    return F.grid_sample(maps_QChw, grid.to(maps_QChw.dtype), padding_mode="border", align_corners=False)
+    # In float32 always: eight bits of a coordinate are a pixel's error on a grid of 256.
+    return F.grid_sample(maps_QChw.float(), grid.float(), padding_mode="border", align_corners=False)
 
 
 def paste(region_Q1RR: Tensor, whole_Q1SS: Tensor, regions_Q4: Tensor) -> Tensor:
@@ -150,8 +151,8 @@ def paste(region_Q1RR: Tensor, whole_Q1SS: Tensor, regions_Q4: Tensor) -> Tensor
     u = (centres - regions_Q4[:, 0, None]) / (regions_Q4[:, 2] - regions_Q4[:, 0])[:, None] * 2 - 1
     v = (centres - regions_Q4[:, 1, None]) / (regions_Q4[:, 3] - regions_Q4[:, 1])[:, None] * 2 - 1
     u, v = u[:, None, :], v[:, :, None]
-    grid = torch.stack(torch.broadcast_tensors(u, v), dim=-1).to(region_Q1RR.dtype)
-    placed = F.grid_sample(region_Q1RR, grid, padding_mode="border", align_corners=False)
+    grid = torch.stack(torch.broadcast_tensors(u, v), dim=-1)
+    placed = F.grid_sample(region_Q1RR.float(), grid.float(), padding_mode="border", align_corners=False)
     inside = (u.abs() <= 1) & (v.abs() <= 1)
     return torch.where(inside[:, None], placed, whole_Q1SS)
 
