@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -31,7 +30,7 @@ class Console:
     def __init__(self, *, verbosity: int = 0, json_mode: bool = False, color: bool = True) -> None:
         self.verbosity, self.json_mode = verbosity, json_mode
         # A pipe has no width: tables get all they need there instead of folding at 80.
-        width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH
+        width = None if sys.stdout.isatty() else _PIPE_WIDTH
         self._out = RichConsole(no_color=not color, highlight=False, soft_wrap=True, width=width)
         self._err = RichConsole(stderr=True, no_color=not color, highlight=False, soft_wrap=True)
         self._progress: Progress | None = None

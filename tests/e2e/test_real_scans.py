@@ -67,11 +67,12 @@ def test_volumes_in_volumes_out(hippocampus: Path, tmp_path: Path) -> None:
 
 
 def test_the_same_model_takes_a_dicom_series(hippocampus: Path, real_data: Path, tmp_path: Path) -> None:
+    (series,) = (folder for folder in (real_data / "dicom_mr").iterdir() if folder.is_dir())
     run(hippocampus, "predict", "-i", real_data / "dicom_mr", "-o", tmp_path / "masks", "--text", "Anterior")
     (mask,) = (tmp_path / "masks").glob("*.nii.gz")
     from medmoe_cli.core.imaging.read import read_geometry
 
-    assert read_geometry(mask).differences(read_geometry(real_data / "dicom_mr")) == []
+    assert read_geometry(mask).differences(read_geometry(series)) == []
 
 
 def test_chest_x_rays_without_a_prompt(real_data: Path, tmp_path: Path) -> None:

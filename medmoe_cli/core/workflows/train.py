@@ -88,6 +88,8 @@ def run_train(*, workspace: Workspace, options: TrainOptions, reporter: Reporter
         InterruptedRun: a signal; the state is saved.
     """
     with RunRecorder("train", folder=None, reporter=reporter, arguments=jsonio.plain(options)) as run:
+        if not options.resume:
+            _preset(workspace, options, None)  # a typo is said before the data are looked at
         dataset = open_dataset(workspace.dataset(options.data))
         begun = (
             find_resumable(workspace, dataset=dataset.name, method=options.method, run=options.name, fold=options.fold)
