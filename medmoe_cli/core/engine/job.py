@@ -61,7 +61,7 @@ class Trained:
     Attributes:
         steps: updates made in all.
         epochs: epochs closed.
-        seconds: training time over all sessions.
+        seconds: training time, resumed parts included.
         checkpoint: the best checkpoint by validation, else the last.
         last: the last checkpoint.
         best_dice: its mean validation Dice; None without validation.
@@ -101,7 +101,7 @@ def spans(stages: tuple[Stage, ...], total_steps: int) -> list[Span]:
     return found
 
 
-# What may change between the sessions of one run: it moves work about, not results.
+# What may change when a run is resumed: it moves work about, not results.
 FREE_KEYS = frozenset({"train.workers", "train.checkpoint_minutes", "train.keep_checkpoints"})
 
 

@@ -53,7 +53,7 @@ class TrainState:
         epochs_closed: epochs whose validation and log line are done.
         best_step: the checkpoint with the best mean validation Dice; None before the first validation.
         best_dice: its Dice.
-        seconds: training time so far, over all sessions.
+        seconds: training time so far, resumed parts included.
         log_bytes: length of log.jsonl when this was saved; a resume cuts the file there.
         finished: the last step is done and validated.
         window: means since the last log line.

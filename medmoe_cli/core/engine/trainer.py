@@ -360,7 +360,7 @@ class Trainer:
         self.checkpoints.save(Snapshot(model=model, optimizer=optimizer, state=self.state, identity=self.job.identity))
 
     def _seconds(self) -> float:
-        """Training time over all sessions."""
+        """Training time, resumed parts included."""
         return self._seconds_before + time.monotonic() - self._began
 
     def _should_stop(self) -> bool:
