@@ -29,17 +29,18 @@ from medmoe_cli.core.engine.inference import Inference
 from medmoe_cli.core.imaging.image import Image
 from medmoe_cli.core.imaging.read import list_scans
 from medmoe_cli.core.imaging.write import label_ending, write_labels, write_volume
-from medmoe_cli.core.reporting.overlay import Marks, Row, draw_preview, fullest_slices
-from medmoe_cli.core.workflows.requests import FromClassNames, FromFile, FromMasks, FromNothing, RequestSource
+from medmoe_cli.core.reporting.overlay import draw_preview
+from medmoe_cli.core.workflows.case_output import file_labels, preview_rows
+from medmoe_cli.core.workflows.request_choice import choose_requests, require_kinds
+from medmoe_cli.core.workflows.requests import FromFile, RequestSource
 from medmoe_cli.core.workflows.run_record import RunRecorder
 from medmoe_cli.core.workflows.scans import ScanCase, find_scans, read_scan
-from medmoe_cli.core.workflows.segmenting import Segmented, segment
+from medmoe_cli.core.workflows.segmenting import segment
 from medmoe_cli.core.workflows.statistics import structure_statistics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from medmoe_cli.core.nn.segmenter import Segmenter
     from medmoe_cli.core.workflows.model_folder import LoadedModel
 
 _RECEIPTS = ".medmoe"
@@ -144,93 +145,6 @@ def run_predict(
             result = _predict_all(job, cases, loaded, record)
             record.exit_code = result.exit_code
         return result
-
-
-def choose_requests(plan: Plan, segmenter: Segmenter, options: PredictOptions) -> RequestSource:
-    """Where the requests come from when there is no prompts file.
-
-    Raises:
-        ConfigError: nothing is prompted and the model cannot do without.
-    """
-    if options.prompts_from is not None:
-        return FromMasks(
-            options.prompts_from,
-            plan,
-            kind=options.prompt_type,
-            clicks=options.clicks,
-            mask_size=segmenter.mask_size,
-        )
-    if options.text:
-        return FromClassNames(plan, options.text)
-    kinds = segmenter.prompt_kinds
-    if "none" in kinds:
-        return FromNothing(value=next(iter(plan.labels.values())) if plan.binary else 0)
-    if "text" in kinds:
-        return FromClassNames(plan, ())
-    raise ConfigError(
-        "this model needs prompts",
-        why=f"it answers {', '.join(sorted(kinds))}",
-        fix="add --prompts prompts.json, or --prompts-from MASKS",
-    )
-
-
-def require_kinds(segmenter: Segmenter, source: RequestSource) -> None:
-    """Refuse prompt kinds that the model was not built for.
-
-    Raises:
-        ConfigError: it was not.
-    """
-    missing = sorted(source.kinds - segmenter.prompt_kinds)
-    if missing:
-        raise ConfigError(
-            f"this model does not answer {', '.join(missing)} prompts",
-            why=f"it answers {', '.join(sorted(segmenter.prompt_kinds))}",
-            fix="prompt it another way, or train with the kind switched on",
-        )
-
-
-def file_labels(prepared: Prepared, segmented: Segmented) -> NDArray[np.unsignedinteger]:
-    """The result (X, Y, Z) in the scan's own voxel order, with the values of the dataset's own label maps."""
-    grid = prepared.to_file_grid(segmented.labels_SHW)
-    values = prepared.plan.file_values
-    if all(value == file_value for value, file_value in values.items()):
-        return np.ascontiguousarray(grid)
-    table = np.zeros(max(values) + 1, np.uint16)
-    for value, file_value in values.items():
-        table[value] = file_value
-    mapped: NDArray[np.unsignedinteger] = table[grid]
-    return mapped
-
-
-def preview_rows(
-    prepared: Prepared, segmented: Segmented, reference_SHW: NDArray[np.integer] | None = None
-) -> list[Row]:
-    """The slices of a preview: those with most of the reference, else of the prediction."""
-    shown = reference_SHW if reference_SHW is not None else segmented.labels_SHW
-    spacing = prepared.fit.spacing_mm
-    rows: list[Row] = []
-    for index in fullest_slices(shown):
-        picture = prepared.native_slice(index)
-        points: list[tuple[float, float, bool]] = []
-        boxes: list[tuple[float, float, float, float]] = []
-        for prompt in segmented.prompts.get(index, []):
-            for click in prompt.clicks:
-                x, y = prepared.fit.points_to_native(np.array([click.position]))[0]
-                points.append((float(x), float(y), click.foreground))
-            if prompt.box is not None:
-                x0, y0, x1, y1 = prepared.fit.boxes_to_native(np.array([prompt.box]))[0]
-                boxes.append((float(x0), float(y0), float(x1), float(y1)))
-        rows.append(
-            Row(
-                title=f"slice {index}" if prepared.num_slices > 1 else "image",
-                picture=picture.transpose(1, 2, 0) if picture.shape[0] == 3 else picture[0],
-                prediction=segmented.labels_SHW[index],
-                reference=None if reference_SHW is None else reference_SHW[index],
-                marks=Marks(points=tuple(points), boxes=tuple(boxes)),
-                aspect=spacing[0] / spacing[1],
-            )
-        )
-    return rows
 
 
 class _Job:

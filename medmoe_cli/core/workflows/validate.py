@@ -25,8 +25,8 @@ from medmoe_cli.core.engine.inference import Inference
 from medmoe_cli.core.imaging.write import label_ending, write_labels
 from medmoe_cli.core.nn.prompts import tight_box
 from medmoe_cli.core.reporting.overlay import draw_preview
+from medmoe_cli.core.workflows.case_output import file_labels, preview_rows
 from medmoe_cli.core.workflows.evaluate import run_evaluate
-from medmoe_cli.core.workflows.predict import file_labels, preview_rows
 from medmoe_cli.core.workflows.requests import FromClassNames, FromMasks, FromNothing, Request, reference_slices
 from medmoe_cli.core.workflows.scans import ScanCase, read_scan
 from medmoe_cli.core.workflows.segmenting import Answered, Segmented, segment

@@ -12,7 +12,7 @@ from medmoe_cli.core.data.prepare import Prepared, prepare
 from medmoe_cli.core.data.prompts_file import PromptsFile
 from medmoe_cli.core.imaging.read import read_image
 from medmoe_cli.core.imaging.write import write_labels
-from medmoe_cli.core.workflows.predict import file_labels
+from medmoe_cli.core.workflows.case_output import file_labels
 from medmoe_cli.core.workflows.requests import FromClassNames, FromFile, FromMasks, FromNothing
 from medmoe_cli.core.workflows.scans import find_scans, read_scan
 from medmoe_cli.core.workflows.segmenting import Answered, segment
