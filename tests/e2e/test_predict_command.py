@@ -154,6 +154,19 @@ def test_masks_as_prompts_and_class_names(model: Path, scans: Path, tmp_path: Pa
         assert not labels[..., [0, 1, 3, 4]].any()
 
 
+def test_without_prompts_a_model_of_several_classes_looks_for_each_by_name(
+    model: Path, scans: Path, tmp_path: Path
+) -> None:
+    assert medmoe_here("predict", "-i", scans, "-o", tmp_path / "m", "-m", model).code == 0
+    receipt = json.loads((tmp_path / "m" / ".medmoe" / "scan0.json").read_text())
+    assert receipt["requests"] == 2 * 5
+    named = tmp_path / "named"
+    assert (
+        medmoe_here("predict", "-i", scans, "-o", named, "-m", model, "--text", "liver", "--text", "spleen").code == 0
+    )
+    np.testing.assert_array_equal(voxels(tmp_path / "m" / "scan0.nii.gz"), voxels(named / "scan0.nii.gz"))
+
+
 def test_a_binary_model_needs_no_prompt_and_pictures_come_back_as_pictures(binary: Path, tmp_path: Path) -> None:
     from PIL import Image
 

@@ -48,7 +48,7 @@ from medmoe_cli.core.models.segmote.stages import ENCODER_PARTS, training_stages
 from medmoe_cli.core.models.segmote.text import ClipText, build_text, clip_features
 from medmoe_cli.core.models.segmote.tiny import FINE_WIDTH, STEM_WIDTHS
 from medmoe_cli.core.nn.sam2d import build_mask_decoder, build_prompt_encoder, normalise_pixels
-from medmoe_cli.core.nn.segmenter import Features, Output, ParameterGroup, Prompts, Segmenter, Stage
+from medmoe_cli.core.nn.segmenter import Features, Output, ParameterGroup, PromptKind, Prompts, Segmenter, Stage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -205,6 +205,12 @@ class Segmote(Segmenter):
             has_text=self.text is not None,
             learns_channels=self.channel_mix is not None,
         )
+
+    @property
+    def prompt_kinds(self) -> frozenset[PromptKind]:
+        """Point, box and mask; text with an embedding of the class names, none with the progressive tokenization."""
+        missing = {kind for kind, part in (("text", self.text), ("none", self.ppt)) if part is None}
+        return frozenset(kind for kind in super().prompt_kinds if kind not in missing)
 
     @property
     def mask_size(self) -> tuple[int, ...]:
