@@ -245,17 +245,10 @@ def _unknown(where: str | Path, key: str, choices: Sequence[str]) -> ConfigError
 
 def _yaml_value(text: str, problems: list[MedMoEError], assignment: str) -> Any:
     try:
-        value = yaml.safe_load(text)
+        return yaml.load(text, Loader=_StrictLoader)  # a SafeLoader
     except yaml.YAMLError as error:
         problems.append(ConfigError(f"cannot read --set {assignment}", why=" ".join(str(error).split())))
         return None
-    if isinstance(value, str):
-        # YAML reads 1e-4 as text; people mean the number.
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
 
 
 def _problems(
@@ -289,7 +282,10 @@ def _problems(
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice and reads 1e-4 as a number."""
+    """Safe YAML that refuses a key given twice, reads 1e-4 as a number, and knows only true and false as booleans.
+
+    YAML 1.1's on, off, yes and no are words here, as in YAML 1.2: several keys take them.
+    """
 
 
 def _mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -311,6 +307,11 @@ def _number(loader: _StrictLoader, node: yaml.ScalarNode) -> Any:
 
 
 _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+_StrictLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_StrictLoader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(true|True|false|False)$"), list("tTfF"))
 _EXPONENT = re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
 _StrictLoader.add_implicit_resolver("!exponent", _EXPONENT, list("-+0123456789"))
 _StrictLoader.add_constructor("!exponent", _number)

@@ -44,6 +44,15 @@ def test_values_come_with_their_origins(tmp_path: Path) -> None:
     assert "epochs: 7  # --epochs" in text
 
 
+def test_on_and_off_are_words_and_numbers_are_numbers(tmp_path: Path) -> None:
+    preset = load_preset(write(tmp_path / "p.yaml", HEAD + "plan:\n  mirror: on\naugment:\n  enabled: false\n"))
+    resolved = resolve(preset, ModelSection, assignments=["train.learning_rate=1e-4", "train.steps=7"])
+    assert resolved.plan.mirror == "on"
+    assert resolved.augment.enabled is False
+    assert resolved.train.learning_rate == pytest.approx(1e-4)
+    assert resolve(preset, ModelSection, assignments=["plan.mirror=off"]).plan.mirror == "off"
+
+
 def test_extends_goes_one_level(tmp_path: Path) -> None:
     write(tmp_path / "a.yaml", HEAD + "train:\n  epochs: 3\n  seed: 9\n")
     child = load_preset(write(tmp_path / "b.yaml", HEAD + f"extends: {tmp_path / 'a.yaml'}\ntrain:\n  epochs: 4\n"))
