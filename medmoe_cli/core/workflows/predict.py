@@ -147,6 +147,12 @@ def run_predict(
         return result
 
 
+def _write_names(output: Path, plan: Plan) -> None:
+    """`dataset.json` beside the masks, as nnU-Net leaves one: it names the classes to `evaluate` and to readers."""
+    channels = {str(index): channel.name for index, channel in enumerate(plan.channels)}
+    jsonio.write(output / "dataset.json", {"channel_names": channels, "labels": {"background": 0, **plan.file_names}})
+
+
 class _Job:
     """One prediction's settings; predicts cases one by one."""
 
@@ -294,6 +300,7 @@ def _predict_all(job: _Job, cases: Sequence[ScanCase], loaded: LoadedModel, reco
         jsonio.write(job.output / "statistics.json", job.statistics)
     if failures and len(failures) == len(cases):
         raise_all(failures)
+    _write_names(job.output, loaded.plan)
     exit_code = PartialError.exit_code if failures else 0
     return PredictResult(model=str(loaded.source), output=job.output, cases=tuple(outcomes), exit_code=exit_code)
 
