@@ -32,6 +32,7 @@ from medmoe_cli.core.workflows.scans import ScanCase, read_scan
 from medmoe_cli.core.workflows.segmenting import Answered, Segmented, segment
 
 Way = Literal["none", "box", "point", "text"]
+_NAMES: dict[Way, str] = {"none": "no prompts", "box": "box prompts", "point": "one point", "text": "class names"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,7 +116,7 @@ def run_validate(
         write_labels(mask, file_labels(prepared, first), image, label_names=plan.file_names)
         names = {value: name for name, value in plan.labels.items()}
         rows = preview_rows(prepared, first, reference)
-        draw_preview(folder / "previews" / f"{case.id}.png", rows, names=names, title=f"{case.id}, {ways[0]} prompts")
+        draw_preview(folder / "previews" / f"{case.id}.png", rows, names=names, title=f"{case.id}, {_NAMES[ways[0]]}")
         reporter.advance(case.id)
     reporter.finish()
     summary = run_evaluate(
