@@ -37,18 +37,19 @@ def build_encoder(config: SegmoteConfig, *, image_size: int) -> SamEncoder | Tin
         ConfigError: the sizes do not divide one another, or the early block does not exist.
     """
     size = encoder_size(config)
-    if config.encoder_size is not None and (image_size % config.encoder_size or config.encoder_size % size.patch):
-        raise ConfigError(
-            f"images of {image_size} pixels cannot be encoded at {config.encoder_size}",
-            where="model.encoder_size",
-            why=f"it must divide the input size and be a multiple of {size.patch}",
-            fix=f"set model.encoder_size to {image_size} or {image_size // 2}",
-        )
     if image_size % size.patch:
         raise ConfigError(
             f"input size {image_size} is not a multiple of the patch {size.patch}",
             where="plan.input_size",
             fix=f"set plan.input_size to {image_size // size.patch * size.patch or size.patch}",
+        )
+    encoded_size = min(config.encoder_size or image_size, image_size)
+    if image_size % encoded_size or encoded_size % size.patch:
+        raise ConfigError(
+            f"images of {image_size} pixels cannot be encoded at {encoded_size}",
+            where="model.encoder_size",
+            why=f"it must divide the input size and be a multiple of {size.patch}",
+            fix=f"set model.encoder_size to {image_size} or {image_size // 2}",
         )
     if config.early_block is not None and config.early_block >= size.depth:
         raise ConfigError(
@@ -61,7 +62,7 @@ def build_encoder(config: SegmoteConfig, *, image_size: int) -> SamEncoder | Tin
         return TinyEncoder(
             size,
             image_size=image_size,
-            encoder_size=config.encoder_size or image_size,
+            encoder_size=encoded_size,
             early_block=config.early_block,
             checkpointing=config.checkpoint_encoder,
         )

@@ -42,7 +42,7 @@ class SegmoteConfig(Section):
     encoder_size: int | None = Field(
         default=None,
         ge=32,
-        description="tiny with stem conv: side at which images are encoded, a divisor of the input size; empty: that",
+        description="tiny with stem conv: side at which larger images are encoded, a divisor of the input size",
     )
     early_block: int | None = Field(
         default=None,
