@@ -35,6 +35,8 @@ class Plan(Section):
             `labels` unless the dataset's values have gaps.
         class_prompts: text for each class name.
         mirror_axes: network axes ('horizontal', 'vertical') that may be mirrored.
+        mirror_swaps: by mirrored axis, pairs of label values that change places in a mirrored image (left and right).
+        context_slices: neighbouring slices on each side that a slice is shown with (2D methods; 0: the slice alone).
         reasons: one line per value for `plan --explain`.
     """
 
@@ -52,6 +54,8 @@ class Plan(Section):
     class_prompts: dict[str, str]
     binary: bool
     mirror_axes: tuple[str, ...]
+    mirror_swaps: dict[str, tuple[tuple[int, int], ...]] = Field(default_factory=dict)
+    context_slices: int = 0
     batch_size: int
     num_experts: int
     fingerprint_sha256: str
@@ -62,6 +66,11 @@ class Plan(Section):
         """Hash of what preprocessing depends on; a change of anything else reuses preprocessed cases."""
         parts = self.model_dump(include={"dims", "slice_axis", "input_size", "spacing_mm", "channels", "labels"})
         return value_sha256(parts)[:16]
+
+    @property
+    def input_channels(self) -> int:
+        """Channels of the network's input: the image's own, of every slice shown, first slice first."""
+        return len(self.channels) * (2 * self.context_slices + 1)
 
     @property
     def file_values(self) -> dict[int, int]:

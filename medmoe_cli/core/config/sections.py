@@ -25,6 +25,9 @@ class PlanConfig(Section):
     batch_size: int | None = Field(default=None, ge=1)
     num_experts: int | None = Field(default=None, ge=1)
     spacing_mm: tuple[float, float, float] | None = None
+    context_slices: int = Field(
+        default=0, ge=0, le=8, description="neighbouring slices on each side that become input channels (2.5D)"
+    )
 
 
 class TrainConfig(Section):
@@ -46,6 +49,12 @@ class TrainConfig(Section):
     ema: float | None = Field(default=None, gt=0, lt=1, description="decay of an average of the weights; None: off")
     queries_per_image: int = Field(
         default=2, ge=1, description="instances asked for per image and step (prompted task)"
+    )
+    empty_slices: float | None = Field(
+        default=None,
+        ge=0,
+        description="slices without a label to train on, as a fraction of those with one; empty: all of them where "
+        "label maps are learned, none where masks are prompted",
     )
     validation_every: int = Field(default=1, ge=1, description="epochs between validations")
     validation_limit: int | None = Field(
@@ -85,3 +94,11 @@ class PredictConfig(Section):
     batch_size: int = Field(default=4, ge=1, description="slices encoded together")
     queries_per_batch: int = Field(default=32, ge=1, description="prompt sets decoded together")
     threshold: float = Field(default=0.5, gt=0, lt=1)
+    mirror: bool = Field(
+        default=False,
+        description="average over mirrored images, along the axes that training mirrored (automatic methods)",
+    )
+    postprocess: bool = Field(
+        default=True,
+        description="apply the rules that were learned from the training labels, such as largest component",
+    )

@@ -195,6 +195,10 @@ class Segmenter(nn.Module, ABC):
         known: tuple[PromptKind, ...] = ("point", "box", "mask", "text", "none")
         return frozenset(kind for kind in known if kind in self.card.prompts)
 
+    def pictures(self, images: Tensor) -> Mapping[str, Tensor]:
+        """Feature maps worth looking at, by what a reader would call them, (B, channels, h, w); none by default."""
+        return {}
+
     @property
     @abstractmethod
     def mask_size(self) -> tuple[int, ...]:

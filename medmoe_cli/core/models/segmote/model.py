@@ -36,7 +36,6 @@ from medmoe_cli.core.config.plan import Plan
 from medmoe_cli.core.models.segmote.answer import Answer, DrawnPrior
 from medmoe_cli.core.models.segmote.backbone import build_encoder, load_backbone_tensors
 from medmoe_cli.core.models.segmote.card import CARD
-from medmoe_cli.core.models.segmote.channels import channel_mix
 from medmoe_cli.core.models.segmote.config import SegmoteConfig
 from medmoe_cli.core.models.segmote.decoder import Decoded, decode_masks
 from medmoe_cli.core.models.segmote.guidance import draw, grid_coordinates, previous_mask
@@ -47,6 +46,7 @@ from medmoe_cli.core.models.segmote.region import RegionRefiner
 from medmoe_cli.core.models.segmote.stages import ENCODER_PARTS, training_stages
 from medmoe_cli.core.models.segmote.text import ClipText, build_text, clip_features
 from medmoe_cli.core.models.segmote.tiny import FINE_WIDTH, STEM_WIDTHS
+from medmoe_cli.core.nn.channels import channel_mix
 from medmoe_cli.core.nn.sam2d import build_mask_decoder, build_prompt_encoder, normalise_pixels
 from medmoe_cli.core.nn.segmenter import Features, Output, ParameterGroup, PromptKind, Prompts, Segmenter, Stage
 
@@ -81,7 +81,7 @@ class Segmote(Segmenter):
                 where="model.top_k",
                 fix=f"set model.top_k to {num_experts} or less, or model.num_experts to {config.top_k} or more",
             )
-        self.channel_mix = channel_mix(len(plan.channels))
+        self.channel_mix = channel_mix(plan.input_channels)
         self.image_encoder = build_encoder(config, image_size=plan.input_size)
         width, grid = self.image_encoder.neck_width, self.image_encoder.grid
         self.prompt_encoder = build_prompt_encoder(width=width, image_size=plan.input_size, grid=grid)
