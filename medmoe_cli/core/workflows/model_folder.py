@@ -90,6 +90,16 @@ def load_model(name: str | Path | None, *, workspace: Workspace, reporter: Repor
     return _build(parts)
 
 
+def find_model(name: str | Path | None, *, workspace: Workspace) -> Path:
+    """The folder that a model's name or path leads to, as `-m` resolves it: a fold, a checkpoint, or a shared model.
+
+    Raises:
+        ConfigError: a name of several folds.
+        CheckpointError: no such model.
+    """
+    return _find(name, workspace)
+
+
 def best_checkpoint(fold: Path, reporter: Reporter) -> Path:
     """The best checkpoint of a fold by validation, or the newest undamaged one.
 
