@@ -27,6 +27,7 @@ def slice_plan(
     labels: Mapping[str, int] | None = None,
     spacing_mm: tuple[float, float, float] | None = None,
     mirror_axes: tuple[str, ...] = (),
+    context_slices: int = 0,
 ) -> Plan:
     """A plan of a 2D method, or with `spacing_mm` of a 3D one."""
     labels = dict(labels or {"organ": 1, "lesion": 2})
@@ -43,6 +44,7 @@ def slice_plan(
         class_prompts={name: name for name in labels},
         binary=len(labels) == 1,
         mirror_axes=mirror_axes,
+        context_slices=context_slices,
         batch_size=2,
         num_experts=4,
         fingerprint_sha256="0" * 64,

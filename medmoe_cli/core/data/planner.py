@@ -82,6 +82,7 @@ def make_plan(
     planned = plan_channels(dataset, fingerprint, overrides.normalization)
     draft.reasons["normalization"] = planned.reason
     mirror_axes = _mirror_axes(draft, slice_axis, planned.channels)
+    context_slices = _context_slices(draft, slice_axis)
     spacing = None
     if draft.volume_method:
         spacing, draft.reasons["spacing_mm"] = target_spacing(fingerprint, overrides.spacing_mm)
@@ -101,6 +102,7 @@ def make_plan(
         class_prompts=_class_prompts(draft, labels),
         binary=_binary(draft),
         mirror_axes=mirror_axes,
+        context_slices=context_slices,
         batch_size=_batch_size(draft, slice_axis, input_size, memory_bytes, cuda),
         num_experts=_num_experts(draft),
         fingerprint_sha256=value_sha256(fingerprint),
@@ -154,6 +156,21 @@ def _input_size(draft: _Draft, slice_axis: int) -> int:
         f"along its longer side; rounded up to a multiple of {SIZE_STEP}{limit}"
     )
     return size
+
+
+def _context_slices(draft: _Draft, slice_axis: int) -> int:
+    wanted = draft.overrides.context_slices
+    if wanted and draft.volume_method:
+        reason = "0: a 3D method sees all slices anyway"
+    elif wanted and (draft.fingerprint.dimensionality == 2 or draft.fingerprint.median_shape[slice_axis] <= 1):
+        reason = "0: the images are 2D, a slice has no neighbours"
+    elif wanted:
+        draft.reasons["context_slices"] = f"{wanted} on each side: set by the preset or --set"
+        return wanted
+    else:
+        reason = "0: each slice is shown alone"
+    draft.reasons["context_slices"] = reason
+    return 0
 
 
 def _labels(draft: _Draft) -> dict[str, int]:

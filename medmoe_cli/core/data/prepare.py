@@ -6,7 +6,7 @@ whole numbers, as affines do. Pixels are rounded to float16 precision, as the pr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ class Prepared:
         fit: between a slice's own pixels and the network's square input.
         channels: the plan's channels, per-image windows filled in.
         slices_CNHW: the image's values (channels, slices, rows, cols), a view.
+        recent: the slices prepared last, which a 2.5D network is shown again as neighbours.
     """
 
     image: Image
@@ -56,6 +57,7 @@ class Prepared:
     fit: SliceFit
     channels: tuple[ChannelPlan, ...]
     slices_CNHW: NDArray[Any]
+    recent: dict[int, FittedImage] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def num_slices(self) -> int:
@@ -64,6 +66,26 @@ class Prepared:
 
     def slice(self, index: int) -> FittedImage:
         """One slice as the network sees it: image (C, S, S) and valid (S, S).
+
+        With `context_slices` k its channels are those of the slices index-k .. index+k, first slice first, each
+        slice's own channels together; beyond the ends of the volume the edge slice is repeated.
+
+        Raises:
+            DataError: values that the plan leaves as they are do not fit into half precision.
+        """
+        shown = shown_slices(index, num_slices=self.num_slices, context=self.plan.context_slices)
+        if len(shown) == 1:
+            return self.lone_slice(index)
+        for neighbour in shown:
+            if neighbour not in self.recent:
+                self.recent[neighbour] = self.lone_slice(neighbour)
+        for old in [kept for kept in self.recent if kept not in shown]:
+            del self.recent[old]
+        parts = [self.recent[neighbour] for neighbour in shown]
+        return FittedImage(image=np.concatenate([part.image for part in parts]), valid=self.recent[index].valid)
+
+    def lone_slice(self, index: int) -> FittedImage:
+        """One slice without its neighbours, as preprocessed files keep it.
 
         Raises:
             DataError: values that the plan leaves as they are do not fit into half precision.
@@ -104,6 +126,11 @@ class Prepared:
         canonical[:, axis] = index_N
         canonical[:, [across, down]] = np.asarray(native_N2, float) - 0.5
         return self.turn.points_to_source(canonical)
+
+
+def shown_slices(index: int, *, num_slices: int, context: int) -> tuple[int, ...]:
+    """The slices that a network is shown of a slice: itself amid `context` neighbours on each side, edges repeated."""
+    return tuple(min(max(place, 0), num_slices - 1) for place in range(index - context, index + context + 1))
 
 
 def prepare(image: Image, plan: Plan) -> Prepared:

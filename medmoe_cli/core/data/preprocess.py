@@ -210,5 +210,5 @@ def _make(job: Job) -> Writing:
     )
     slices = prepared.label_slices(label)
     for index in range(prepared.num_slices):
-        writing.add(prepared.slice(index).image, prepared.fit.fit_label(slices[index]))
+        writing.add(prepared.lone_slice(index).image, prepared.fit.fit_label(slices[index]))
     return writing

@@ -11,6 +11,7 @@ from medmoe_cli.core.base.seeds import derive_seed
 from medmoe_cli.core.config.plan import Plan
 from medmoe_cli.core.config.sections import AugmentConfig
 from medmoe_cli.core.data.augment import Augment
+from medmoe_cli.core.data.prepare import shown_slices
 from medmoe_cli.core.data.store import CaseRecord, Store
 from medmoe_cli.core.imaging.sample import Sample
 
@@ -24,8 +25,11 @@ class SliceSource:
         cases: ids to take, in this order.
         plan: the plan they were preprocessed by.
         augment: None switches augmentation off even when a seed is given.
-        empty_fraction: slices without any label to take along, as a fraction of those with one; which ones is fixed
-            by their names. Prompted tasks ask for what is there, so they need none.
+        empty_fraction: slices without any label to take along, as a fraction of those with one, None for all; which
+            ones is fixed by their names. Prompted tasks ask for what is there, so they need none.
+
+    Attributes:
+        num_empty: slices without any label among them.
 
     Raises:
         DataError: no slice of the cases is labelled.
@@ -39,9 +43,9 @@ class SliceSource:
         cases: Sequence[str],
         plan: Plan,
         augment: AugmentConfig | None = None,
-        empty_fraction: float = 0.0,
+        empty_fraction: float | None = 0.0,
     ) -> None:
-        self._store = store
+        self._store, self._context = store, plan.context_slices
         self._records = {case: records[case] for case in cases}
         self._dtype = np.uint8 if len(plan.labels) <= np.iinfo(np.uint8).max else np.uint16
         labelled: list[tuple[str, int]] = []
@@ -58,7 +62,9 @@ class SliceSource:
             )
         empty.sort(key=lambda item: derive_seed(*item))
         order = {case: position for position, case in enumerate(cases)}
-        taken = labelled + empty[: round(empty_fraction * len(labelled))]
+        wanted = len(empty) if empty_fraction is None else round(empty_fraction * len(labelled))
+        taken = labelled + empty[:wanted]
+        self.num_empty = len(taken) - len(labelled)
         self._items = sorted(taken, key=lambda item: (order[item[0]], item[1]))
         self._augment: Augment | None = None
         if augment is not None and augment.enabled:
@@ -80,13 +86,17 @@ class SliceSource:
         return tuple(sorted(self._records[case].voxels_per_label[position]))
 
     def load(self, index: int, *, seed: int | None) -> Sample:
-        """Read one slice; with a seed, augment it, drawing from that seed only.
+        """Read one slice, amid its neighbours where the plan shows them; with a seed, augment it by that seed only.
+
+        Without a seed the image is what `Prepared.slice` gives in prediction.
 
         Raises:
             DataError: the stored file is absent or damaged.
         """
         case, position = self._items[index]
-        stored = self._store.read(self._records[case], position)
+        record = self._records[case]
+        shown = shown_slices(position, num_slices=record.num_samples, context=self._context)
+        stored = self._store.read(record, position, shown=shown)
         sample = Sample(
             image=stored.image,
             label=stored.label.astype(self._dtype),

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +31,8 @@ FORMAT_VERSION = 1
 _VOLUME_CHUNK = 64
 _COMPRESSION = {"codec": blosc2.Codec.ZSTD, "clevel": 5, "nthreads": 1}
 _SINGLE_THREAD = {"nthreads": 1}
+# Opening a file takes longer than reading a small slice; what stays open is its index, a few kilobytes.
+_KEPT_OPEN = 1024
 
 
 class CaseRecord(Section):
@@ -125,23 +128,39 @@ class Store:
         jsonio.write(self.record_file(case.case), record)
         return record
 
-    def read(self, record: CaseRecord, index: int) -> Stored:
+    def read(self, record: CaseRecord, index: int, *, shown: Sequence[int] = ()) -> Stored:
         """Read one sample.
+
+        Args:
+            record: the case's.
+            index: the sample.
+            shown: samples, this one among them, whose images become its channels in this order; empty: its own alone.
 
         Raises:
             DataError: the file is absent or damaged.
         """
-        path = self.file(record.case)
+        path, wanted = self.file(record.case), tuple(shown) or (index,)
+        first, end = min(wanted), max(wanted) + 1
         try:
-            array = blosc2.open(str(path), mode="r", dparams=_SINGLE_THREAD)
-            bits = np.asarray(array[index])
+            bits = np.asarray(_opened(str(path), record.sha256)[first:end])  # one read: neighbours lie together
         except (RuntimeError, FileNotFoundError, ValueError, IndexError) as error:
             raise _damaged(path, "it cannot be read") from error
-        if bits.shape != (record.shape[1] + 1, *record.shape[2:]) or zlib.crc32(bits.data) != record.crc32[index]:
-            raise _damaged(path, f"sample {index} is not what was written")
+        if bits.shape != (end - first, record.shape[1] + 1, *record.shape[2:]):
+            raise _damaged(path, f"samples {first} to {end - 1} are not there")
+        for place in sorted(set(wanted)):
+            if zlib.crc32(bits[place - first].data) != record.crc32[place]:
+                raise _damaged(path, f"sample {place} is not what was written")
         valid = np.zeros(record.shape[2:], bool)
         valid[tuple(slice(size) for size in record.valid_shape)] = True
-        return Stored(image=bits[:-1].view(np.float16).astype(np.float32), label=bits[-1], valid=valid)
+        images = bits[:, :-1].view(np.float16).astype(np.float32)
+        chosen = images[0] if len(wanted) == 1 else np.concatenate([images[place - first] for place in wanted])
+        return Stored(image=chosen, label=bits[index - first, -1], valid=valid)
+
+
+@lru_cache(maxsize=_KEPT_OPEN)
+def _opened(path: str, sha256: str) -> Any:
+    """A case's array, opened once; the sum of its bytes tells a case that was made again from the one before."""
+    return blosc2.open(path, mode="r", dparams=_SINGLE_THREAD)
 
 
 class Writing:
@@ -190,6 +209,7 @@ class Writing:
 
 
 def _damaged(path: Path, why: str) -> DataError:
+    _opened.cache_clear()  # so that the case made again, byte for byte as it was meant, is opened anew
     return DataError(
         "preprocessed case is damaged",
         where=path,

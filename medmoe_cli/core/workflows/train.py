@@ -24,7 +24,6 @@ from medmoe_cli.core.config.presets import Resolved, resolved_yaml
 from medmoe_cli.core.data.dataset import Case, Dataset
 from medmoe_cli.core.data.index import open_dataset
 from medmoe_cli.core.data.preprocess import finished_records, make_jobs, store_folder
-from medmoe_cli.core.data.source import SliceSource
 from medmoe_cli.core.data.splits import Split, split
 from medmoe_cli.core.data.store import CaseRecord, Store
 from medmoe_cli.core.engine import optim
@@ -61,6 +60,7 @@ from medmoe_cli.core.workflows.run_folder import (
 )
 from medmoe_cli.core.workflows.run_identity import run_identity
 from medmoe_cli.core.workflows.run_record import RunRecorder
+from medmoe_cli.core.workflows.slice_sources import slice_sources
 from medmoe_cli.core.workflows.train_options import StageParameters, TrainOptions, TrainResult
 from medmoe_cli.core.workflows.validate import Validation, run_validate
 
@@ -134,8 +134,8 @@ class _Training:
         """Train, then validate the best checkpoint."""
         with self.fabric.rank_zero_first():
             ready = ensure_preprocessed(self.planned, workers=_workers(self.resolved), reporter=self.reporter)
-        samples = self._samples(ready.store, ready.records)
         segmenter = self._build()
+        samples = self._samples(segmenter, ready.store, ready.records)
         parameters = _parameter_report(segmenter)
         folder = begun or self._new_folder()
         with ExitStack() as stack:
@@ -178,16 +178,15 @@ class _Training:
         """Resolve everything and measure one step; nothing is written."""
         jobs = make_jobs(self.dataset, self.plan, self.planned.inputs, store_folder(self.planned.folder, self.plan))
         records = finished_records(jobs)
+        split(self.dataset, self.options.fold)  # a fold that does not exist is said now
+        segmenter = self._build()
         samples = None
         if len(records) == len(jobs):
-            samples = self._samples(Store(folder=jobs[0].folder), records, write=False)
-        else:
-            split(self.dataset, self.options.fold)  # a fold that does not exist is said now
-        segmenter = self._build()
+            samples = self._samples(segmenter, Store(folder=jobs[0].folder), records, write=False)
         parameters = _parameter_report(segmenter)
         made_up = MadeUp(
             num_samples=self.plan.batch_size,
-            num_channels=len(self.plan.channels),
+            num_channels=self.plan.input_channels,
             shape=(self.plan.input_size,) * self.plan.dims,
             values=_values(self.plan),
         )
@@ -214,7 +213,9 @@ class _Training:
             is_main=self.fabric.is_global_zero,
         )
 
-    def _samples(self, store: Store, records: Mapping[str, CaseRecord], *, write: bool = True) -> _Samples:
+    def _samples(
+        self, segmenter: Segmenter, store: Store, records: Mapping[str, CaseRecord], *, write: bool = True
+    ) -> _Samples:
         if self.plan.dims != 2:
             raise ConfigError(
                 "volumes cannot be trained on yet",
@@ -224,14 +225,17 @@ class _Training:
             )
         cases = split(self.dataset, self.options.fold, folder=self.planned.folder if write else None)
         content = value_sha256({case: record.key for case, record in records.items()})
-        return _Samples(
-            train=SliceSource(
-                store=store, records=records, cases=cases.train, plan=self.plan, augment=self.resolved.augment
-            ),
-            validation=SliceSource(store=store, records=records, cases=cases.validation, plan=self.plan),
-            split=cases,
-            content=content,
+        slices = slice_sources(
+            store=store,
+            records=records,
+            cases=cases,
+            plan=self.plan,
+            train=self.resolved.train,
+            augment=self.resolved.augment,
+            task=segmenter.stages()[0].task,
         )
+        self.reporter.info(slices.line)
+        return _Samples(train=slices.train, validation=slices.validation, split=cases, content=content)
 
     def _build(self) -> Segmenter:
         """The network; its random weights come from the run's seed."""
@@ -301,7 +305,7 @@ class _Training:
                 inputs=samples.content,
                 cases=samples.split,
             ),
-            preprocessing_key=f"{self.plan.preprocessing_key} {samples.content}",
+            preprocessing_key=_content_key(self.plan, samples.content),
             features=self.planned.folder / "features" if folder is not None else None,
             resume_command=f"{self._command(folder)} --resume" if folder is not None else "",
             after_epoch=_Redraw(self, folder) if folder is not None else _nothing,
@@ -363,6 +367,12 @@ class _Redraw:
 def _workers(resolved: Resolved) -> int | None:
     """Processes for checking and preprocessing: none where training has none, else what they choose."""
     return None if resolved.train.workers else 1
+
+
+def _content_key(plan: Plan, content: str) -> str:
+    """What the network is shown depends on: cached features of slices with neighbours are not those without."""
+    context = f" context {plan.context_slices}" if plan.context_slices else ""
+    return f"{plan.preprocessing_key} {content}{context}"
 
 
 def _nothing() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from medmoe_cli.core.base.errors import DataError
+from medmoe_cli.core.data import store as case_store
 from medmoe_cli.core.data.store import CaseRecord, Store, Stored, Writing
 
 SHAPE = (5, 2, 24, 32)
@@ -74,6 +75,7 @@ def test_every_flipped_byte_is_noticed(tmp_path: Path) -> None:
         damaged = bytearray(whole)
         damaged[position] ^= 1 << int(random.integers(8))
         store.file("a").write_bytes(damaged)
+        case_store._opened.cache_clear()  # as a new process opens it
         assert store.finished("a", "k") is None
         for index in range(SHAPE[0]):
             stored = read_or_none(store, record, index)
@@ -115,3 +117,27 @@ def test_another_cases_file_is_noticed(tmp_path: Path) -> None:
     store.file("a").write_bytes(store.file("b").read_bytes())
     with pytest.raises(DataError, match="not what was written"):
         store.read(record, 2)
+
+
+def test_neighbours_are_read_with_a_sample(tmp_path: Path) -> None:
+    store = Store(folder=tmp_path)
+    record, images, labels = write(store)
+    for index, shown in [(0, (0, 0, 1)), (1, (0, 1, 2)), (2, (0, 1, 2, 2, 2)), (1, (1,))]:
+        stored = store.read(record, index, shown=shown)
+        assert (stored.image == np.concatenate([images[place] for place in shown])).all()
+        assert (stored.label == labels[index]).all()
+
+
+def test_a_damaged_neighbour_is_noticed_and_a_mended_file_read(tmp_path: Path) -> None:
+    store = Store(folder=tmp_path)
+    record, images, _ = write(store)
+    whole = store.file("a").read_bytes()
+    wrong = record.model_copy(update={"crc32": (0, *record.crc32[1:])})
+    with pytest.raises(DataError, match="sample 0 is not what was written"):
+        store.read(wrong, 1, shown=(0, 1, 2))
+    assert (store.read(wrong, 2, shown=(1, 2)).image == np.concatenate(images[1:3])).all()
+    store.file("a").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="is damaged"):
+        read_all(store, record)
+    store.file("a").write_bytes(whole)
+    assert all((stored.image == image).all() for stored, image in zip(read_all(store, record), images, strict=True))

@@ -162,6 +162,19 @@ def test_colour_pictures_have_no_up() -> None:
     assert plan(overrides=PlanConfig(mirror="on")).mirror_axes == ("horizontal", "vertical")
 
 
+def test_neighbouring_slices_where_there_are_any() -> None:
+    wanted = PlanConfig(context_slices=2)
+    decided = plan(dataset_of(channels=["T1", "T2"]), overrides=wanted)
+    assert (decided.context_slices, decided.input_channels) == (2, 10)
+    assert "alone" in plan().reasons["context_slices"]
+    for none, why in [
+        (plan(overrides=wanted, shapes=[(600, 450, 1)]), "2D"),
+        (plan(overrides=wanted, card=VOLUMES), "3D"),
+    ]:
+        assert (none.context_slices, none.input_channels) == (0, 1)
+        assert why in none.reasons["context_slices"]
+
+
 def test_batch_size_follows_memory_and_data() -> None:
     many = {"shapes": [(512, 512, 200)] * 10, "spacings": [(1.0, 1.0, 5.0)] * 10}
     small, large = plan(memory=4 * GIB, **many), plan(memory=80 * GIB, cuda=True, **many)
@@ -215,18 +228,27 @@ def test_every_value_has_a_reason_on_one_line() -> None:
         "mirror_axes",
         "batch_size",
         "num_experts",
+        "context_slices",
     }
     assert all(reason and "\n" not in reason for reason in decided.reasons.values())
     overridden = plan(
         overrides=PlanConfig(
-            input_size=96, slice_axis="x", normalization="rgb", mirror="off", batch_size=1, num_experts=8
+            input_size=96,
+            slice_axis="x",
+            normalization="rgb",
+            mirror="off",
+            batch_size=1,
+            num_experts=8,
+            context_slices=1,
         )
     )
+    assert "set by the preset or --set" in overridden.reasons["context_slices"]
     for key in ("slice_axis", "input_size", "normalization", "mirror_axes", "batch_size", "num_experts"):
         assert "set by the preset or --set" in overridden.reasons[key]
 
 
 def test_the_preprocessing_key_ignores_what_preprocessing_ignores() -> None:
     base = plan()
+    assert plan(overrides=PlanConfig(context_slices=2)).preprocessing_key == base.preprocessing_key
     assert plan(overrides=PlanConfig(batch_size=9, mirror="off")).preprocessing_key == base.preprocessing_key
     assert plan(overrides=PlanConfig(input_size=96)).preprocessing_key != base.preprocessing_key

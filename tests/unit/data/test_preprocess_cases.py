@@ -21,6 +21,7 @@ from medmoe_cli.core.data.index import open_dataset
 from medmoe_cli.core.data.load import load_image, load_label, number_labels
 from medmoe_cli.core.data.prepare import prepare
 from medmoe_cli.core.data.preprocess import Job, Preprocessed, finished_records, make_jobs, preprocess
+from medmoe_cli.core.data.source import SliceSource
 from medmoe_cli.core.imaging.read import read_image
 from tests.tools.datasets import make_dataset
 from tests.tools.plans import fingerprint_of, slice_plan
@@ -70,6 +71,33 @@ def test_training_sees_what_prediction_sees(tmp_path: Path) -> None:
             assert (stored.label == prepared.fit.fit_label(label[index])).all()
         counted = {value for counts in record.voxels_per_label for value in counts}
         assert counted == {1, 2}
+
+
+@pytest.mark.parametrize("context", [1, 2])
+def test_both_are_shown_the_same_neighbours(tmp_path: Path, context: int) -> None:
+    root = make_dataset(tmp_path / "ds", cases=2, channels=2)
+    (alone, *_) = jobs_of(root, tmp_path / "store")
+    plan = alone.plan.model_copy(update={"context_slices": context})
+    jobs = jobs_of(root, tmp_path / "store", plan)
+    assert [job.key for job in jobs] == [job.key for job in jobs_of(root, tmp_path / "store")]
+    done = run(jobs)
+    source = SliceSource(
+        store=done.store, records=done.records, cases=sorted(done.records), plan=plan, empty_fraction=None
+    )
+    by_key = {source.key(position): source.load(position, seed=None) for position in range(len(source))}
+    assert len(by_key) == 24
+    for job in jobs:
+        prepared = prepare(load_image(job.case.images), plan)
+        for index in [*range(12), 3, 11, 0, 6]:
+            shown, trained = prepared.slice(index), by_key[f"{job.case.id}:{index}"]
+            assert shown.image.shape == (plan.input_channels, 32, 32)
+            assert (shown.image == trained.image).all()
+            assert (shown.valid == trained.valid).all()
+            for place, offset in enumerate(range(-context, context + 1)):
+                lone = prepared.lone_slice(min(max(index + offset, 0), 11)).image
+                assert (shown.image[2 * place : 2 * place + 2] == lone).all()
+            assert prepared.native_slice(index).shape[0] == 2
+        assert len(prepared.recent) <= 2 * context + 1
 
 
 def test_a_restart_reuses_what_is_finished(tmp_path: Path) -> None:

@@ -75,7 +75,24 @@ def test_empty_slices_are_taken_along_by_fraction(tmp_path: Path) -> None:
     assert len(empty) == 3
     again = source(tmp_path, empty_fraction=0.6)
     assert [again.key(index) for index in range(len(again))] == [found.key(index) for index in range(len(found))]
+    assert found.num_empty == 3
     assert len(source(tmp_path, empty_fraction=100)) == 28
+    assert len(source(tmp_path, empty_fraction=None)) == 28
+    assert source(tmp_path, empty_fraction=None).num_empty == 23
+
+
+def test_neighbours_are_channels_and_edges_are_repeated(tmp_path: Path) -> None:
+    alone = source(tmp_path, empty_fraction=None)
+    amid = source(tmp_path, empty_fraction=None, plan=slice_plan(input_size=SIZE, context_slices=2))
+    at = {alone.key(index): index for index in range(len(alone))}
+    for key, index in at.items():
+        case, _, place = key.partition(":")
+        last = {"a": 5, "b": 1, "c": 19}[case]
+        neighbours = [min(max(int(place) + offset, 0), last) for offset in (-2, -1, 0, 1, 2)]
+        expected = np.concatenate([alone.load(at[f"{case}:{one}"], seed=None).image for one in neighbours])
+        sample = amid.load(index, seed=None)
+        assert (sample.image == expected).all()
+        assert (sample.label == alone.load(index, seed=None).label).all()
 
 
 def test_no_labelled_slice_is_an_error(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from medmoe_cli.core.config.sections import AugmentConfig, PlanConfig
 from medmoe_cli.core.data.index import open_dataset
 from medmoe_cli.core.data.load import load_image, load_label
 from medmoe_cli.core.data.prepare import prepare
+from medmoe_cli.core.data.preprocess import make_jobs, preprocess
 from medmoe_cli.core.data.source import SliceSource
 from medmoe_cli.core.data.splits import all_splits, split
 from medmoe_cli.core.workflows.convert import run_convert
@@ -69,6 +70,18 @@ def test_hippocampus(real_data: Path, tmp_path: Path) -> None:
             ]
         )
         assert (prepared.to_file_grid(back) == label).all()
+    amid = plan.model_copy(update={"context_slices": 1})
+    jobs = make_jobs(planned.dataset, amid, planned.inputs, tmp_path / "store")[:3]
+    done = preprocess(jobs, fingerprint=planned.fingerprint, workers=1, reporter=Silent())
+    slices = SliceSource(
+        store=done.store, records=done.records, cases=sorted(done.records), plan=amid, empty_fraction=None
+    )
+    shown = {job.case.id: prepare(load_image(job.case.images), amid) for job in jobs}
+    assert len(slices) == sum(prepared.num_slices for prepared in shown.values())
+    for position in range(len(slices)):
+        sample = slices.load(position, seed=None)
+        assert sample.image.shape == (3, 64, 64)
+        assert (sample.image == shown[sample.case_id].slice(sample.index).image).all()
 
 
 def test_abdominal_pictures(real_data: Path, tmp_path: Path) -> None:
