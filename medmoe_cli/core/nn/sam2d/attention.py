@@ -45,9 +45,17 @@ class Attention(nn.Module):
         self.rel_pos_h = nn.Parameter(torch.zeros(2 * side - 1, width // num_heads))
         self.rel_pos_w = nn.Parameter(torch.zeros(2 * side - 1, width // num_heads))
 
-    def forward(self, tokens_BHWD: Tensor) -> Tensor:
-        """Attend; (B, H, W, D) to the same shape."""
+    def forward(self, tokens_BHWD: Tensor, delta_qkv: Tensor | None = None) -> Tensor:
+        """Attend; (B, H, W, D) to the same shape.
+
+        Args:
+            tokens_BHWD: normalised tokens.
+            delta_qkv: (B, H, W, 3D) to add to queries, keys and values; zero where a token is zero, as a linear map
+                without bias is, so that SAM's padding stays the constant it is.
+        """
         qkv = self.qkv(tokens_BHWD)
+        if delta_qkv is not None:
+            qkv = qkv + delta_qkv
         if not self.window:
             return self.proj(self._attend(qkv, side=tokens_BHWD.shape[1]))
         _, height, width, _ = tokens_BHWD.shape
@@ -63,8 +71,8 @@ class Attention(nn.Module):
         heads = qkv_MhwD.reshape(windows, height * width, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         q_MANd, k_MANd, v_MANd = heads.unbind(0)
         q_MAhwd = q_MANd.reshape(windows, self.num_heads, height, width, -1)
-        bias_h = torch.einsum("mahwd,hkd->mahwk", q_MAhwd, _offsets(self.rel_pos_h, height, side))
-        bias_w = torch.einsum("mahwd,wkd->mahwk", q_MAhwd, _offsets(self.rel_pos_w, width, side))
+        bias_h = torch.einsum("mahwd,hkd->mahwk", q_MAhwd, offsets(self.rel_pos_h, height, side))
+        bias_w = torch.einsum("mahwd,wkd->mahwk", q_MAhwd, offsets(self.rel_pos_w, width, side))
         bias_h, bias_w = bias_h.flatten(2, 3), bias_w.flatten(2, 3)
         if height < side or width < side:
             out = self._attend_partial(q_MANd, k_MANd, v_MANd, bias_h, bias_w, height, width)
@@ -158,7 +166,7 @@ def _attend_extended(q: Tensor, k: Tensor, v: Tensor, bias_h: Tensor, bias_w: Te
     return F.scaled_dot_product_attention(q, k, v, scale=1.0)[..., :head_width]
 
 
-def _offsets(table_Ld: Tensor, queries: int, keys: int) -> Tensor:
+def offsets(table_Ld: Tensor, queries: int, keys: int) -> Tensor:
     """Rows of the table for every (query, key) pair of an axis: (queries, keys, d); L = 2 * keys - 1."""
     steps = torch.arange(queries, device=table_Ld.device)[:, None] - torch.arange(keys, device=table_Ld.device)
     return table_Ld[steps + keys - 1]

@@ -52,9 +52,9 @@ def window_groups(height: int, width: int, window: int) -> tuple[tuple[WindowGro
     return tuple(
         tuple(
             WindowGroup(top=top, left=left, rows=rows, columns=columns, height=h, width=w)
-            for left, columns, w in _cuts(width, window)
+            for left, columns, w in cuts(width, window)
         )
-        for top, rows, h in _cuts(height, window)
+        for top, rows, h in cuts(height, window)
     )
 
 
@@ -67,8 +67,8 @@ def _cat(tensors: list[Tensor], dim: int) -> Tensor:
     return tensors[0] if len(tensors) == 1 else torch.cat(tensors, dim)
 
 
-def _cuts(length: int, window: int) -> list[tuple[int, int, int]]:
+def cuts(length: int, window: int) -> list[tuple[int, int, int]]:
     """(start, number of windows, window side) of the whole windows and of the rest."""
     whole, rest = divmod(length, window)
-    cuts = [(0, whole, window)] if whole else []
-    return [*cuts, (whole * window, 1, rest)] if rest else cuts
+    whole_part = [(0, whole, window)] if whole else []
+    return [*whole_part, (whole * window, 1, rest)] if rest else whole_part
