@@ -14,6 +14,7 @@ from medmoe_cli.core.base.suggest import did_you_mean
 from medmoe_cli.core.config.card import Card
 from medmoe_cli.core.config.plan import Plan
 from medmoe_cli.core.config.sections import Section
+from medmoe_cli.core.models.moe_sam.card import CARD as MOE_SAM
 from medmoe_cli.core.models.segmote.card import CARD as SEGMOTE
 
 if TYPE_CHECKING:
@@ -49,6 +50,29 @@ class Method(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class _MoeSam:
+    card: Card = MOE_SAM
+
+    def config_class(self) -> type[Section]:
+        from medmoe_cli.core.models.moe_sam.config import MoeSamConfig
+
+        return MoeSamConfig
+
+    def backbone_name(self, config: Section) -> str | None:
+        from medmoe_cli.core.models.moe_sam.config import MoeSamConfig
+
+        return cast(MoeSamConfig, config).backbone_weights
+
+    def build(
+        self, config: Section, plan: Plan, *, backbone: Mapping[str, Tensor] | None = None, restore: bool = False
+    ) -> Segmenter:
+        from medmoe_cli.core.models.moe_sam.config import MoeSamConfig
+        from medmoe_cli.core.models.moe_sam.model import MoeSam
+
+        return MoeSam.build(cast(MoeSamConfig, config), plan, backbone=backbone, restore=restore)
+
+
+@dataclass(frozen=True, slots=True)
 class _Segmote:
     card: Card = SEGMOTE
 
@@ -71,7 +95,7 @@ class _Segmote:
         return Segmote.build(cast(SegmoteConfig, config), plan, backbone=backbone, restore=restore)
 
 
-_METHODS: Mapping[str, Method] = {"segmote": _Segmote()}
+_METHODS: Mapping[str, Method] = {"moe-sam": _MoeSam(), "segmote": _Segmote()}
 
 
 def method_names() -> tuple[str, ...]:
