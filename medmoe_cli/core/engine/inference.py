@@ -2,9 +2,10 @@
 
 On the CPU every image is encoded alone and its queries are decoded together, whatever else is predicted, so a mask
 never depends on its neighbours or their order, to the last bit. On a GPU images share batches; there results agree
-within rounding.
+within rounding. Automatic methods may be shown mirrored views of each image as well; the views of one image are
+encoded together, and their answers are averaged.
 
-Shapes: B images, Q queries, C output channels, S the network's input side.
+Shapes: B images, V views of an image (1 without mirroring), Q queries, C output channels, S the network's input side.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from medmoe_cli.core.engine.device import Compute
+from medmoe_cli.core.engine.mirroring import Mirroring
 from medmoe_cli.core.nn.moe.routing import Routing
 from medmoe_cli.core.nn.segmenter import Features, Output, Prompts, Segmenter
 
@@ -27,10 +29,10 @@ class Answer:
     """What the network says about Q queries of one image, on its input grid.
 
     Attributes:
-        probabilities: float32 (Q, C, S, S): sigmoid for C = 1, softmax over C otherwise.
+        probabilities: float32 (Q, C, S, S): sigmoid for C = 1, softmax over C otherwise; averaged over views.
         low_res_logits: (Q, 1, h, w), the next round's mask prompt; None for automatic methods.
         scores: (Q,) predicted quality in [0, 1]; None when the method has none.
-        routing: by place, the routers' decisions for these queries.
+        routing: by place, the routers' decisions for these queries (of the image as it is, not of mirrored views).
         heat: (Q, h, w) the routed token's attention; None when the method has none.
     """
 
@@ -42,49 +44,73 @@ class Answer:
 
 
 class Inference:
-    """A segmenter on a device, in evaluation mode."""
+    """A segmenter on a device, in evaluation mode.
 
-    def __init__(self, segmenter: Segmenter, *, compute: Compute, batch_size: int, queries_per_batch: int) -> None:
+    Args:
+        segmenter: is moved to the device.
+        compute: device and precision.
+        batch_size: network images encoded together (GPU).
+        queries_per_batch: queries decoded together.
+        mirroring: views to average over; automatic methods only, prompted ones ignore it.
+    """
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        *,
+        compute: Compute,
+        batch_size: int,
+        queries_per_batch: int,
+        mirroring: Mirroring | None = None,
+    ) -> None:
         self.segmenter = segmenter.to(compute.device).eval()
         self.compute = compute
-        self.batch_size = batch_size if compute.device.type == "cuda" else 1
+        self.automatic = all(stage.task == "automatic" for stage in segmenter.stages())
+        self.mirroring = mirroring if mirroring is not None and self.automatic else Mirroring()
+        self.batch_size = max(batch_size // self.mirroring.num_views, 1) if compute.device.type == "cuda" else 1
         self.queries_per_batch = queries_per_batch
 
     @torch.inference_mode()
     def encode(self, images: Sequence[NDArray[np.float32]]) -> list[Features]:
-        """Encode images (C, S, S); one Features of one row each, in order."""
+        """Encode images (C, S, S); one Features of V rows each, in order."""
         encoded: list[Features] = []
+        num_views = self.mirroring.num_views
         for start in range(0, len(images), self.batch_size):
             batch = torch.from_numpy(np.stack(images[start : start + self.batch_size])).to(self.compute.device)
+            views = self.mirroring.views(batch).flatten(0, 1)
             with self.compute.autocast():
-                features = self.segmenter.encode(batch)
-            rows = torch.arange(batch.shape[0], device=batch.device)
-            encoded += [features.take(rows[row : row + 1]) for row in range(batch.shape[0])]
+                features = self.segmenter.encode(views)
+            rows = torch.arange(views.shape[0], device=views.device)
+            encoded += [features.take(rows[row : row + num_views]) for row in range(0, len(rows), num_views)]
         return encoded
 
     @torch.inference_mode()
     def answer(self, features: Features, prompts: Prompts) -> Answer:
-        """Answer Q queries about one image (`features` of one row)."""
+        """Answer Q queries about one image, whose features have one row per view."""
         outputs: list[Output] = []
-        for start in range(0, prompts.num_queries, self.queries_per_batch):
-            part = _rows(prompts, slice(start, start + self.queries_per_batch)).to(self.compute.device)
-            index = torch.zeros(part.num_queries, dtype=torch.long, device=self.compute.device)
+        num_queries, num_views = prompts.num_queries, features.num_images
+        rows = torch.arange(num_views * num_queries)
+        for part in rows.split(self.queries_per_batch):
+            queries = _rows(prompts, part % num_queries).to(self.compute.device)
+            views = (part // num_queries).to(self.compute.device)
             with self.compute.autocast():
-                outputs.append(self.segmenter.decode(features.take(index), part))
+                outputs.append(self.segmenter.decode(features.take(views), queries))
         logits = torch.cat([output.logits.float() for output in outputs])
         probabilities = logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)
+        merged = self.mirroring.merge(probabilities.unflatten(0, (num_views, num_queries)))
         scores = _joined([output.scores for output in outputs])
         heat = _joined([output.heat for output in outputs])
+        low_res = _joined([output.low_res_logits for output in outputs])
         return Answer(
-            probabilities=probabilities.cpu().numpy(),
-            low_res_logits=_joined([output.low_res_logits for output in outputs]),
-            scores=None if scores is None else scores.float().cpu().numpy(),
-            routing=_joined_routing(outputs),
-            heat=None if heat is None else heat.float().cpu().numpy(),
+            probabilities=merged.cpu().numpy(),
+            low_res_logits=None if low_res is None else low_res[:num_queries],
+            scores=None if scores is None else scores[:num_queries].float().cpu().numpy(),
+            routing=_joined_routing(outputs, share=num_views),
+            heat=None if heat is None else heat[:num_queries].float().cpu().numpy(),
         )
 
 
-def _rows(prompts: Prompts, rows: slice) -> Prompts:
+def _rows(prompts: Prompts, rows: Tensor) -> Prompts:
     return Prompts(
         points=prompts.points[rows],
         point_labels=prompts.point_labels[rows],
@@ -100,15 +126,22 @@ def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
     return torch.cat(present) if present else None
 
 
-def _joined_routing(outputs: Sequence[Output]) -> dict[str, Routing]:
+def _joined_routing(outputs: Sequence[Output], *, share: int) -> dict[str, Routing]:
+    """The queries' routing by place; of `share` views, which come one after the other, the first."""
     joined: dict[str, Routing] = {}
-    for place in outputs[0].routing:
+    for place, first in outputs[0].routing.items():
         parts = [output.routing[place] for output in outputs]
         joined[place] = Routing(
-            gates=torch.cat([part.gates for part in parts]),
-            indices=torch.cat([part.indices for part in parts]),
-            logits=torch.cat([part.logits for part in parts]),
-            probabilities=torch.cat([part.probabilities for part in parts]),
-            load=torch.stack([part.load for part in parts]).sum(dim=0),
+            gates=_first_share([part.gates for part in parts], share),
+            indices=_first_share([part.indices for part in parts], share),
+            logits=_first_share([part.logits for part in parts], share),
+            probabilities=_first_share([part.probabilities for part in parts], share),
+            load=torch.stack([part.load for part in parts]).sum(dim=0) / share,
+            num_items=first.num_items,
         )
     return joined
+
+
+def _first_share(parts: Sequence[Tensor], share: int) -> Tensor:
+    rows = torch.cat(list(parts))
+    return rows[: len(rows) // share]

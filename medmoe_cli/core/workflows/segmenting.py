@@ -1,4 +1,6 @@
-"""One scan through a model: encode slice by slice, answer the requests, bring masks back, settle overlaps.
+"""One scan through a model, or several: encode slice by slice, answer the requests, bring masks back, settle overlaps.
+
+Several models are averaged: their probabilities on the slice's own pixels.
 
 Memory: the scan, one label map, and one float16 map of the winning probability; never a map per class (unless the
 caller asks for the probabilities, which then go to a disk-backed array).
@@ -15,8 +17,9 @@ from numpy.typing import NDArray
 
 from medmoe_cli.core.data.prepare import Prepared
 from medmoe_cli.core.engine.inference import Answer, Inference
-from medmoe_cli.core.nn.prompts import QueryPrompt, collate, correction_click, tight_box
+from medmoe_cli.core.nn.prompts import QueryPrompt, tight_box
 from medmoe_cli.core.nn.segmenter import Features
+from medmoe_cli.core.workflows.panel import Member, Panel, Wanted, align
 from medmoe_cli.core.workflows.requests import Request
 
 _KEPT_FEATURES = 4
@@ -33,7 +36,7 @@ class Answered:
         request: what was asked.
         probability: float32 (rows, cols).
         score: the model's own estimate of the mask's IoU, None when it has none.
-        token: index of the routed token or expert, None for methods without one.
+        token: index of the routed token or expert, None for methods without one and for several models.
     """
 
     request: Request
@@ -48,15 +51,17 @@ class Segmented:
 
     Attributes:
         labels_SHW: label values (slices, rows, cols), canonical slices.
-        prompts: the prompts given, by slice, for previews.
+        prompts: the prompts given, by slice, for previews; in the (first) model's input pixels.
         num_requests: masks that were asked for.
         tokens: how often each routed token made the mask.
+        prompted: label values for which a point, box or mask was given, whose masks are the user's own choice.
     """
 
     labels_SHW: NDArray[np.unsignedinteger]
     prompts: dict[int, list[QueryPrompt]]
     num_requests: int
     tokens: dict[int, int]
+    prompted: frozenset[int] = frozenset()
 
 
 def segment(
@@ -67,114 +72,141 @@ def segment(
     threshold: float,
     probabilities: NDArray[np.float16] | None = None,
     listen: Callable[[Answered], None] | None = None,
+    watch: Callable[[list[int], Answer], None] | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> Segmented:
-    """Answer all requests of a scan.
+    """Answer all requests of a scan with one model; as `segment_together`."""
+    member = Member(prepared=prepared, requests=tuple(requests), inference=inference)
+    return _Run((member,), threshold, probabilities, listen, watch, check).answer_all()
+
+
+def segment_together(
+    members: Sequence[Member],
+    *,
+    threshold: float,
+    probabilities: NDArray[np.float16] | None = None,
+    check: Callable[[], None] = lambda: None,
+) -> Segmented:
+    """Answer all requests of a scan with the average of one or more models.
 
     Args:
-        prepared: the scan.
-        requests: what to ask.
-        inference: the model.
+        members: the models with the scan and what is asked of them; the first one's plan numbers the classes.
         threshold: a pixel below it belongs to no class (prompted methods).
         probabilities: (classes, slices, rows, cols), filled by label value - 1 when given.
-        listen: receives every answer before overlaps are settled.
         check: called between slices; raises to interrupt.
+
+    `segment` also takes `listen`, which receives every answer of a prompted method before overlaps are settled, and
+    `watch`, which receives the label values asked for on a slice with the model's whole answer.
     """
-    return _Run(prepared, inference, threshold, probabilities, listen, check).answer_all(requests)
+    return _Run(members, threshold, probabilities, None, None, check).answer_all()
 
 
 class _Run:
     def __init__(
         self,
-        prepared: Prepared,
-        inference: Inference,
+        members: Sequence[Member],
         threshold: float,
         probabilities: NDArray[np.float16] | None,
         listen: Callable[[Answered], None] | None,
+        watch: Callable[[list[int], Answer], None] | None,
         check: Callable[[], None],
     ) -> None:
-        self.prepared, self.inference, self.threshold = prepared, inference, threshold
-        self.probabilities, self.listen, self.check = probabilities, listen, check
+        self.members, self.threshold = members, threshold
+        self.probabilities, self.listen, self.watch, self.check = probabilities, listen, watch, check
+        prepared = self.prepared = members[0].prepared
         shape = (prepared.num_slices, prepared.fit.rows, prepared.fit.cols)
         highest = max(prepared.plan.labels.values())
         self.labels: NDArray[np.unsignedinteger] = np.zeros(shape, np.uint8 if highest <= 255 else np.uint16)
         self.best = np.zeros(shape, np.float16)
         self.prompts: dict[int, list[QueryPrompt]] = {}
         self.tokens: dict[int, int] = {}
+        self.prompted: set[int] = set()
         self.count = 0
-        self.features: OrderedDict[int, Features] = OrderedDict()
+        self.features: OrderedDict[int, list[Features]] = OrderedDict()
 
-    def answer_all(self, requests: Sequence[Request]) -> Segmented:
-        by_slice: dict[int, list[Request]] = {}
-        for request in requests:
-            by_slice.setdefault(request.slice_index, []).append(request)
+    def answer_all(self) -> Segmented:
+        by_slice = align(self.members)
         indices = sorted(by_slice)
-        step = self.inference.batch_size
-        followed: list[tuple[Request, NDArray[np.float32]]] = []
+        step = min(member.inference.batch_size for member in self.members)
+        followed: list[tuple[Wanted, tuple[NDArray[np.float32] | None, ...]]] = []
         for start in range(0, len(indices), step):
             part = indices[start : start + step]
-            encoded = self.inference.encode([self.prepared.slice(index).image for index in part])
-            for index, features in zip(part, encoded, strict=True):
+            encoded = self._encode(part)
+            for position, index in enumerate(part):
                 self.check()
-                followed += self._slice(by_slice[index], features)
-        for request, probability in followed:
+                followed += self._slice(by_slice[index], [of_member[position] for of_member in encoded])
+        for wanted, maps in followed:
             for direction in (-1, 1):
-                self._follow(request, probability, direction)
-        return Segmented(labels_SHW=self.labels, prompts=self.prompts, num_requests=self.count, tokens=self.tokens)
+                self._follow(wanted, maps, direction)
+        return Segmented(
+            labels_SHW=self.labels,
+            prompts=self.prompts,
+            num_requests=self.count,
+            tokens=self.tokens,
+            prompted=frozenset(self.prompted),
+        )
 
-    def _slice(self, requests: list[Request], features: Features) -> list[tuple[Request, NDArray[np.float32]]]:
-        """Answer one slice's requests; return those to follow with their input-grid probability."""
-        prompts = [request.prompt for request in requests]
-        answer = self._ask(prompts, features)
-        rounds = max(request.rounds for request in requests)
-        valid = self.prepared.fit.valid
-        for round_number in range(rounds):
-            prompts = [
-                prompt
-                if request.reference is None or round_number >= request.rounds
-                else self._corrected(prompt, request.reference, answer, row, valid)
-                for row, (request, prompt) in enumerate(zip(requests, prompts, strict=True))
-            ]
-            answer = self._ask(prompts, features)
-        index = requests[0].slice_index
-        self.prompts.setdefault(index, []).extend(prompts)
-        restored = self.prepared.restore(answer.probabilities.reshape(-1, *answer.probabilities.shape[2:]))
-        per_query = restored.reshape(*answer.probabilities.shape[:2], *restored.shape[1:])
-        if answer.probabilities.shape[1] > 1:
-            self._settle_automatic(index, per_query[0])
+    def _encode(self, indices: Sequence[int]) -> list[list[Features]]:
+        """By member, the features of slices."""
+        return [
+            member.inference.encode([member.prepared.slice(index).image for index in indices])
+            for member in self.members
+        ]
+
+    def _slice(
+        self, wanted: list[Wanted], features: list[Features]
+    ) -> list[tuple[Wanted, tuple[NDArray[np.float32] | None, ...]]]:
+        """Answer one slice's requests; return those to follow with their probability on each member's input grid."""
+        panel = Panel(self.members, features, wanted)
+        panel.ask()
+        for round_number in range(max(one.first.rounds for one in wanted)):
+            panel.correct(round_number, self.threshold)
+            panel.ask()
+        self._conclude(panel)
+        return [(one, self._maps(panel, place)) for place, one in enumerate(wanted) if one.first.follow]
+
+    def _conclude(self, panel: Panel) -> None:
+        """Write a slice's answers down."""
+        index = panel.wanted[0].first.slice_index
+        self.prompts.setdefault(index, []).extend(panel.prompts)
+        if self.watch is not None:
+            self.watch([one.first.value for one in panel.wanted], panel.answer)
+        if self.members[0].inference.automatic:
+            self._settle_automatic(index, panel.classes())
             self.count += 1
-            return []
-        for row, request in enumerate(requests):
-            self._settle(request, per_query[row, 0], answer, row)
-        return [(request, answer.probabilities[row, 0]) for row, request in enumerate(requests) if request.follow]
+            return
+        for place, one in enumerate(panel.wanted):
+            prompt = one.first.prompt
+            if prompt.clicks or prompt.box is not None or prompt.mask is not None:
+                self.prompted.add(one.first.value)
+            answered = Answered(
+                request=one.first,
+                probability=panel.on_slice(place),
+                score=panel.score(place),
+                token=panel.token(place),
+            )
+            self._settle(answered)
 
-    def _corrected(
-        self, prompt: QueryPrompt, reference: NDArray[np.bool_], answer: Answer, row: int, valid: NDArray[np.bool_]
-    ) -> QueryPrompt:
-        click = correction_click(answer.probabilities[row, 0] > self.threshold, reference, valid=valid)
-        low_res = None if answer.low_res_logits is None else answer.low_res_logits[row, 0].float().cpu().numpy()
-        return prompt if click is None else prompt.with_click(click).with_mask(low_res)
+    def _maps(self, panel: Panel, place: int) -> tuple[NDArray[np.float32] | None, ...]:
+        return tuple(
+            None if request is None else panel.on_input(place, number)
+            for number, request in enumerate(panel.wanted[place].requests)
+        )
 
-    def _ask(self, prompts: list[QueryPrompt], features: Features) -> Answer:
-        return self.inference.answer(features, collate(prompts, mask_size=self.inference.segmenter.mask_size))
-
-    def _settle(self, request: Request, probability: NDArray[np.float32], answer: Answer, row: int) -> None:
-        index = request.slice_index
+    def _settle(self, answered: Answered) -> None:
+        index, value = answered.request.slice_index, answered.request.value
         self.count += 1
-        token = None
-        if "token" in answer.routing:
-            token = int(answer.routing["token"].indices[row, 0])
-            self.tokens[token] = self.tokens.get(token, 0) + 1
+        if answered.token is not None:
+            self.tokens[answered.token] = self.tokens.get(answered.token, 0) + 1
         if self.listen is not None:
-            score = None if answer.scores is None else float(answer.scores[row])
-            self.listen(Answered(request=request, probability=probability, score=score, token=token))
+            self.listen(answered)
         # Thresholded at the precision in which probabilities are kept, so that a mask and its probabilities agree.
-        half = probability.astype(np.float16)
+        half = answered.probability.astype(np.float16)
         wins = (half > self.threshold) & (half > self.best[index])
-        self.labels[index][wins] = request.value
+        self.labels[index][wins] = value
         self.best[index][wins] = half[wins]
         if self.probabilities is not None:
-            kept = self.probabilities[request.value - 1, index]
+            kept = self.probabilities[value - 1, index]
             np.maximum(kept, half, out=kept)
 
     def _settle_automatic(self, index: int, probability_CHW: NDArray[np.float32]) -> None:
@@ -182,29 +214,44 @@ class _Run:
         if self.probabilities is not None:
             self.probabilities[:, index] = probability_CHW[1:]
 
-    def _follow(self, request: Request, probability: NDArray[np.float32], direction: int) -> None:
+    def _follow(self, wanted: Wanted, maps: tuple[NDArray[np.float32] | None, ...], direction: int) -> None:
         """Carry a structure from its prompted slice outwards: each slice is prompted by the last one's mask."""
-        mask = probability > self.threshold
-        first_area = int(mask.sum())
-        index = request.slice_index + direction
-        while 0 <= index < self.prepared.num_slices and mask.any():
+        lead = wanted.lead
+        masks = [None if found is None else found > self.threshold for found in maps]
+        mask = masks[lead]
+        first_area = 0 if mask is None else int(mask.sum())
+        index = wanted.first.slice_index + direction
+        while 0 <= index < self.prepared.num_slices and mask is not None and mask.any():
             self.check()
-            features = self._features(index)
-            prompt = QueryPrompt(box=tight_box(mask), class_index=request.prompt.class_index)
-            answer = self._ask([prompt], features)
-            found = answer.probabilities[0, 0] > self.threshold
+            step = _prompted_by(masks, wanted, index)
+            panel = Panel(self.members, self._features(index), [step])
+            panel.ask()
+            masks = [None if found is None else found > self.threshold for found in self._maps(panel, 0)]
+            found = masks[lead]
+            assert found is not None
             overlap = int((found & mask).sum()) / max(int((found | mask).sum()), 1)
             if overlap < _LEAST_OVERLAP or int(found.sum()) < _LEAST_SHARE * first_area:
                 return
-            step = Request(slice_index=index, value=request.value, prompt=prompt)
-            self.prompts.setdefault(index, []).append(prompt)
-            self._settle(step, self.prepared.restore(answer.probabilities[0])[0], answer, 0)
+            self._conclude(panel)
             mask = found
             index += direction
 
-    def _features(self, index: int) -> Features:
+    def _features(self, index: int) -> list[Features]:
         if index not in self.features:
-            self.features[index] = self.inference.encode([self.prepared.slice(index).image])[0]
+            self.features[index] = [of_member[0] for of_member in self._encode([index])]
             while len(self.features) > _KEPT_FEATURES:
                 self.features.popitem(last=False)
         return self.features[index]
+
+
+def _prompted_by(masks: Sequence[NDArray[np.bool_] | None], wanted: Wanted, index: int) -> Wanted:
+    """The same structure on another slice, prompted with the box of each member's mask; an empty one has none."""
+    requests: list[Request | None] = []
+    for mask, request in zip(masks, wanted.requests, strict=True):
+        box = None if mask is None else tight_box(mask)
+        if request is None or box is None:
+            requests.append(None)
+            continue
+        prompt = QueryPrompt(box=box, class_index=request.prompt.class_index)
+        requests.append(Request(slice_index=index, value=request.value, prompt=prompt))
+    return Wanted(requests=tuple(requests))

@@ -22,6 +22,8 @@ class Routing:
         logits: (N, E) router scores without noise; (G, n, E) where experts choose.
         probabilities: (N, E) softmax over all experts, differentiable, noise included; (G, n, E) where experts choose.
         load: (E,) number of items each expert received.
+        num_items: where experts choose and `indices` number something coarser than the n items (the layer of each
+            place and layer, say), how many of those there are; None: n.
     """
 
     gates: Tensor
@@ -29,3 +31,4 @@ class Routing:
     logits: Tensor
     probabilities: Tensor
     load: Tensor
+    num_items: int | None = None
