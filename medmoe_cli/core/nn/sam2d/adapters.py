@@ -114,16 +114,16 @@ class SamMed2dAdapter(BlockAdapter):
         self.scale = scale
         self.squeeze = nn.Linear(width, inner, bias=False)
         self.excite = nn.Linear(inner, width, bias=False)
-        self.halve = nn.Conv2d(width, width, 3, stride=2, padding=1, bias=False)
-        self.double = nn.ConvTranspose2d(width, width, 4, stride=2, padding=1, bias=False)
-        nn.init.zeros_(self.double.weight)
+        self.shrink = nn.Conv2d(width, width, 3, stride=2, padding=1, bias=False)
+        self.widen = nn.ConvTranspose2d(width, width, 4, stride=2, padding=1, bias=False)
+        nn.init.zeros_(self.widen.weight)
 
     def beside_mlp(self, tokens_BHWD: Tensor) -> Tensor:
         """The adapter's answer on the grid's own size, odd sides included."""
         _, height, width, _ = tokens_BHWD.shape
         weights_BD = self.excite(F.relu(self.squeeze(tokens_BHWD.mean(dim=(1, 2))))).sigmoid()
         weighed_BDHW = (tokens_BHWD * weights_BD[:, None, None]).permute(0, 3, 1, 2)
-        back_BDHW = self.double(F.relu(self.halve(weighed_BDHW)))[..., :height, :width]
+        back_BDHW = self.widen(F.relu(self.shrink(weighed_BDHW)))[..., :height, :width]
         return self.scale * back_BDHW.permute(0, 2, 3, 1)
 
 
