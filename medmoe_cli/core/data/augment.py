@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -43,29 +43,37 @@ class Augment:
     Args:
         config: probabilities and ranges.
         mirror_axes: the plan's: 'horizontal', 'vertical'.
+        mirror_swaps: the plan's: by axis, the label values that change places when it is mirrored.
         unit_range: clip intensities to [0, 1] afterwards; False where the plan leaves a channel's values as they are.
+        num_slices: neighbouring slices that the image's channels show, first slice first. All are moved alike, and
+            brightness, contrast and gamma change them alike; noise is each pixel's own.
     """
 
-    def __init__(self, config: AugmentConfig, *, mirror_axes: tuple[str, ...], unit_range: bool = True) -> None:
-        self.config, self.mirror_axes, self.unit_range = config, tuple(mirror_axes), unit_range
+    def __init__(
+        self,
+        config: AugmentConfig,
+        *,
+        mirror_axes: tuple[str, ...],
+        mirror_swaps: Mapping[str, Sequence[tuple[int, int]]] | None = None,
+        unit_range: bool = True,
+        num_slices: int = 1,
+    ) -> None:
+        self.config, self.mirror_axes, self.mirror_swaps = config, tuple(mirror_axes), dict(mirror_swaps or {})
+        self.unit_range, self.num_slices = unit_range, num_slices
 
     def __call__(self, sample: Sample, seed: int) -> Sample:
         """The augmented sample; the label takes no new values, and what comes from outside is not valid."""
-        label = np.zeros(sample.valid.shape, np.int32) if sample.label is None else sample.label
         with _seeded(seed):
-            out = self._transforms(
-                data=sample.image[None].astype(np.float32),
-                seg=np.stack([label, sample.valid]).astype(np.float32)[None],
-            )
-        image, (label_out, valid_out) = out["data"][0], out["seg"][0]
-        valid = valid_out > 0.5
+            out = self._transforms(data=sample.image[None].astype(np.float32), seg=_to_codes(sample)[None, None])
+        image, codes = out["data"][0], out["seg"][0, 0].astype(np.int32)
+        valid = (codes & 1).astype(bool)
         if self.unit_range:
             np.clip(image, 0, 1, out=image)
         image *= valid
         return replace(
             sample,
             image=np.ascontiguousarray(image, dtype=np.float32),
-            label=None if sample.label is None else np.rint(label_out).astype(sample.label.dtype),
+            label=None if sample.label is None else (codes >> 1).astype(sample.label.dtype),
             valid=valid,
         )
 
@@ -74,7 +82,7 @@ class Augment:
         config = self.config
         angle = np.deg2rad(config.rotation_degrees)
         transforms: list[AbstractTransform] = [
-            SpatialTransform(
+            _Spatial(
                 None,
                 do_elastic_deform=config.elastic_probability > 0,
                 alpha=_ELASTIC_ALPHA,
@@ -94,10 +102,18 @@ class Augment:
             )
         ]
         if config.mirror_probability > 0:
-            transforms += [_Mirror(_DIRECTIONS[name], config.mirror_probability) for name in self.mirror_axes]
+            transforms += [
+                _Mirror(_DIRECTIONS[name], config.mirror_probability, self.mirror_swaps.get(name, ()))
+                for name in self.mirror_axes
+            ]
         transforms += [
             GaussianNoiseTransform(config.noise_variance, p_per_sample=config.noise_probability),
-            GaussianBlurTransform(_BLUR_SIGMA, p_per_sample=config.blur_probability),
+            GaussianBlurTransform(
+                _BLUR_SIGMA,
+                different_sigma_per_channel=self.num_slices == 1,
+                p_per_sample=config.blur_probability,
+            ),
+            _Stack(self.num_slices),
             BrightnessMultiplicativeTransform(
                 (max(0.0, 1 - config.brightness), 1 + config.brightness),
                 per_channel=False,
@@ -105,30 +121,96 @@ class Augment:
             ),
             ContrastAugmentationTransform(config.contrast, p_per_sample=config.contrast_probability),
             GammaTransform(config.gamma, p_per_sample=config.gamma_probability),
+            _Unstack(self.num_slices),
         ]
         return Compose(transforms)
 
 
-class _Mirror(AbstractTransform):  # type: ignore[misc]  # batchgenerators has no types
-    """Mirror one axis; batchgenerators' own tosses a second coin per axis, which halves the probability given."""
-
-    def __init__(self, axis: int, probability: float) -> None:
-        self.axis, self.probability = axis, probability
+class _Spatial(SpatialTransform):  # type: ignore[misc]  # batchgenerators has no types
+    """batchgenerators' transform, left out where it would draw that nothing moves: it lays out its grid before."""
 
     def __call__(self, **arrays: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-        if np.random.uniform() < self.probability:  # noqa: NPY002
-            return {name: np.flip(array, self.axis + 2).copy() for name, array in arrays.items()}
-        return arrays
+        before = np.random.get_state()  # noqa: NPY002
+        chances = (
+            (self.do_elastic_deform, self.p_el_per_sample),
+            (self.do_rotation, self.p_rot_per_sample),
+            (self.do_scale, self.p_scale_per_sample),
+        )
+        # The draws that the transform makes until the first that moves something, in its order.
+        if not any(wanted and np.random.uniform() < chance for wanted, chance in chances):  # noqa: NPY002
+            return arrays
+        np.random.set_state(before)  # noqa: NPY002
+        moved: dict[str, NDArray[np.float32]] = super().__call__(**arrays)
+        return moved
+
+
+class _Mirror(AbstractTransform):  # type: ignore[misc]
+    """Mirror one axis; batchgenerators' own tosses a second coin per axis, which halves the probability given.
+
+    Args:
+        axis: 0 rows, 1 columns.
+        probability: per sample.
+        swaps: pairs of label values that change places with it.
+    """
+
+    def __init__(self, axis: int, probability: float, swaps: Sequence[tuple[int, int]] = ()) -> None:
+        self.axis, self.probability = axis, probability
+        # By code (see `_to_codes`), up to the largest that changes.
+        self.becomes = np.arange(2 * max((max(pair) for pair in swaps), default=-1) + 2, dtype=np.float32)
+        for one, other in swaps:
+            for inside in (0, 1):
+                self.becomes[2 * one + inside] = 2 * other + inside
+                self.becomes[2 * other + inside] = 2 * one + inside
+
+    def __call__(self, **arrays: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        if np.random.uniform() >= self.probability:  # noqa: NPY002
+            return arrays
+        mirrored = {name: np.flip(array, self.axis + 2).copy() for name, array in arrays.items()}
+        if self.becomes.size:
+            codes = mirrored["seg"].astype(np.intp)
+            swapped = self.becomes[np.minimum(codes, self.becomes.size - 1)]
+            mirrored["seg"] = np.where(codes < self.becomes.size, swapped, mirrored["seg"])
+        return mirrored
+
+
+class _Stack(AbstractTransform):  # type: ignore[misc]
+    """(1, slices * C, H, W) to (1, C, slices, H, W): one channel's slices become a small volume of their own."""
+
+    def __init__(self, num_slices: int) -> None:
+        self.num_slices = num_slices
+
+    def __call__(self, **arrays: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        if self.num_slices == 1:
+            return arrays
+        _, channels, *size = arrays["data"].shape
+        by_slice = arrays["data"].reshape(1, self.num_slices, channels // self.num_slices, *size)
+        return {**arrays, "data": np.ascontiguousarray(by_slice.swapaxes(1, 2))}
+
+
+class _Unstack(_Stack):
+    """The way back from `_Stack`."""
+
+    def __call__(self, **arrays: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        if self.num_slices == 1:
+            return arrays
+        by_slice = arrays["data"].swapaxes(1, 2)
+        return {**arrays, "data": by_slice.reshape(1, -1, *by_slice.shape[3:])}
+
+
+def _to_codes(sample: Sample) -> NDArray[np.float32]:
+    """Label and validity in one map, moved at once: twice the label, plus one inside; exact for any uint16 label."""
+    if sample.label is None:
+        return sample.valid.astype(np.float32)
+    return sample.label.astype(np.float32) * 2 + sample.valid
 
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
     """Seed numpy's and Python's process-wide generators, and put their states back at the end."""
-    fresh = np.random.RandomState(derive_seed(seed, "augment") % (1 << 32))
     with _GLOBAL_GENERATORS:
         kept, kept_python = np.random.get_state(), random.getstate()  # noqa: NPY002 - batchgenerators'
         try:
-            np.random.set_state(fresh.get_state())  # noqa: NPY002
+            np.random.seed(derive_seed(seed, "augment") % (1 << 32))  # noqa: NPY002, TID251 - put back below
             random.seed(seed)
             yield
         finally:

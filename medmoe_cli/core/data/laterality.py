@@ -21,19 +21,30 @@ def sided_names(names: Sequence[str]) -> tuple[str, ...]:
     A pair of names that differ only in opposite words (kidney_left and kidney_right, anterior and posterior) tells;
     left and right tell even without the other one. 'inferior_vena_cava' alone tells nothing: it is just a name.
     """
-    tokens = {name: tuple(words(name)) for name in names}
-    known = set(tokens.values())
-    found = []
-    for axis, pairs in enumerate(_OPPOSITES):
-        first = ""
-        for name, name_words in tokens.items():
-            for one, other in pairs:
-                swapped = tuple(other if word == one else one if word == other else word for word in name_words)
-                alone = axis == 0 and one == "left"
-                if swapped != name_words and (swapped in known or alone):
-                    first = first or name
-        found.append(first)
-    return tuple(found)
+    return tuple(next(iter(opposites(names, axis)), "") for axis in range(len(_OPPOSITES)))
+
+
+def opposites(names: Sequence[str], axis: int) -> dict[str, str]:
+    """For each name that tells one side of a canonical axis from the other, the name of the other side.
+
+    '' where it is not among the names, or where several names in the same words could be meant.
+    """
+    by_words: dict[tuple[str, ...], list[str]] = {}
+    for name in names:
+        by_words.setdefault(tuple(words(name)), []).append(name)
+    found: dict[str, str] = {}
+    for name in names:
+        name_words = tuple(words(name))
+        for one, other in _OPPOSITES[axis]:
+            swapped = tuple(other if word == one else one if word == other else word for word in name_words)
+            if swapped == name_words:
+                continue
+            same = by_words.get(swapped, [])
+            if same and not found.get(name):
+                found[name] = same[0] if len(same) == 1 else ""
+            elif axis == 0 and one == "left":
+                found.setdefault(name, "")
+    return found
 
 
 def words(name: str) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from medmoe_cli.core.base.errors import ConfigError, MedMoEError, raise_all
 from medmoe_cli.core.base.hashing import value_sha256
 from medmoe_cli.core.config.card import Card
 from medmoe_cli.core.config.fingerprint import Fingerprint
@@ -15,7 +16,7 @@ from medmoe_cli.core.config.plan import ChannelPlan, Plan
 from medmoe_cli.core.config.sections import PlanConfig
 from medmoe_cli.core.data.class_words import class_words
 from medmoe_cli.core.data.dataset import Dataset
-from medmoe_cli.core.data.laterality import AXIS_NAMES, sided_names
+from medmoe_cli.core.data.laterality import AXIS_NAMES, opposites, sided_names
 from medmoe_cli.core.data.plan_intensity import plan_channels
 from medmoe_cli.core.data.plan_spacing import target_spacing
 
@@ -73,6 +74,7 @@ def make_plan(
         cuda: whether that device is a GPU.
 
     Raises:
+        ConfigError: mirroring is on, and classes that tell sides have no partner to change places with.
         DataError: the fingerprint does not hold what a channel's normalisation needs.
     """
     draft = _Draft(dataset=dataset, fingerprint=fingerprint, overrides=overrides, volume_method=card.dims == 3)
@@ -82,6 +84,7 @@ def make_plan(
     planned = plan_channels(dataset, fingerprint, overrides.normalization)
     draft.reasons["normalization"] = planned.reason
     mirror_axes = _mirror_axes(draft, slice_axis, planned.channels)
+    mirror_swaps = _mirror_swaps(draft, slice_axis, mirror_axes, labels)
     context_slices = _context_slices(draft, slice_axis)
     spacing = None
     if draft.volume_method:
@@ -102,6 +105,7 @@ def make_plan(
         class_prompts=_class_prompts(draft, labels),
         binary=_binary(draft),
         mirror_axes=mirror_axes,
+        mirror_swaps=mirror_swaps,
         context_slices=context_slices,
         batch_size=_batch_size(draft, slice_axis, input_size, memory_bytes, cuda),
         num_experts=_num_experts(draft),
@@ -220,6 +224,40 @@ def _mirror_axes(draft: _Draft, slice_axis: int, channels: tuple[ChannelPlan, ..
             phrases.append(f"{direction} on: {why}")
     draft.reasons["mirror_axes"] = "; ".join(phrases)
     return tuple(chosen)
+
+
+def _mirror_swaps(
+    draft: _Draft, slice_axis: int, mirror_axes: tuple[str, ...], labels: Mapping[str, int]
+) -> dict[str, tuple[tuple[int, int], ...]]:
+    """Classes that change places when an axis is mirrored although they tell its sides."""
+    swaps: dict[str, tuple[tuple[int, int], ...]] = {}
+    problems: list[MedMoEError] = []
+    for direction, axis in zip(("horizontal", "vertical"), slice_shape_axes(slice_axis), strict=True):
+        if direction not in mirror_axes:
+            continue
+        partners = opposites(tuple(labels), axis)
+        problems += [
+            ConfigError(
+                "class without its other side",
+                where=name,
+                why=f"plan.mirror=on mirrors {AXIS_NAMES[axis]}, and no other class is what '{name}' becomes",
+                fix="--set plan.mirror=auto, or off",
+            )
+            for name, partner in partners.items()
+            if not partner
+        ]
+        pairs = {tuple(sorted((labels[name], labels[partner]))) for name, partner in partners.items() if partner}
+        if pairs:
+            swaps[direction] = tuple(sorted((one, other) for one, other in pairs))
+    raise_all(problems)
+    if swaps:
+        names = {value: name for name, value in labels.items()}
+        told = "; ".join(
+            f"{direction}: " + ", ".join(f"{names[one]} and {names[other]}" for one, other in pairs)
+            for direction, pairs in swaps.items()
+        )
+        draft.reasons["mirror_swaps"] = f"classes that change places in a mirrored image: {told}"
+    return swaps
 
 
 def _batch_size(draft: _Draft, slice_axis: int, input_size: int, memory_bytes: int, cuda: bool) -> int:

@@ -69,7 +69,13 @@ class SliceSource:
         self._augment: Augment | None = None
         if augment is not None and augment.enabled:
             as_is = any(channel.normalization == "none" for channel in plan.channels)
-            self._augment = Augment(augment, mirror_axes=plan.mirror_axes, unit_range=not as_is)
+            self._augment = Augment(
+                augment,
+                mirror_axes=plan.mirror_axes,
+                mirror_swaps=plan.mirror_swaps,
+                unit_range=not as_is,
+                num_slices=2 * plan.context_slices + 1,
+            )
 
     def __len__(self) -> int:
         """Number of slices."""

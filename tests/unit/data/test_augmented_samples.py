@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -129,3 +130,82 @@ def test_values_kept_as_they_are_may_leave_the_unit_range() -> None:
     after = Augment(config, mirror_axes=())(bright, 3)
     assert after.image.max() == 1
     assert after.label is None
+
+
+DIRECTIONS = {"vertical": -2, "horizontal": -1}
+
+
+def sided(seed: int) -> Sample:
+    """Labels 0 to 7 and a large one, anywhere."""
+    draw = np.random.default_rng(seed)
+    label = draw.choice(np.array([0, 1, 2, 3, 4, 5, 6, 7, 40_000], np.uint16), (10, 14))
+    valid = np.ones(label.shape, bool)
+    valid[:, 11:] = False
+    image = draw.random((2, *label.shape), dtype=np.float32) * valid
+    return Sample(image=image, label=label * valid, valid=valid, case_id="a", index=0)
+
+
+@settings(max_examples=40)
+@given(
+    seed=st.integers(0, 2**32),
+    axes=st.lists(st.sampled_from([*DIRECTIONS]), min_size=1, unique=True),
+    order=st.permutations(range(1, 8)),
+    num_pairs=st.integers(0, 3),
+)
+def test_sides_change_places_in_the_mirror(seed: int, axes: list[str], order: list[int], num_pairs: int) -> None:
+    pairs = tuple((order[2 * pair], order[2 * pair + 1]) for pair in range(num_pairs))
+    mirror = Augment(
+        AugmentConfig(**{**NOTHING, "mirror_probability": 1.0}),
+        mirror_axes=tuple(axes),
+        mirror_swaps={axes[0]: pairs},
+    )
+    before = sided(seed)
+    once = mirror(before, seed)
+    flipped = tuple(DIRECTIONS[axis] for axis in axes)
+    assert before.label is not None
+    assert once.label is not None
+    assert (once.image == np.flip(before.image, flipped)).all()
+    assert (once.valid == np.flip(before.valid, flipped)).all()
+    becomes = {one: other for pair in pairs for one, other in (pair, pair[::-1])}
+    for value in np.unique(before.label).tolist():
+        there = np.flip(before.label, flipped) == value
+        assert (there == (once.label == becomes.get(value, value))).all()
+    assert same(mirror(once, seed + 1), before), "twice is not the identity"
+
+
+def test_only_a_mirrored_axis_swaps() -> None:
+    config = AugmentConfig(**{**NOTHING, "mirror_probability": 0.5})
+    swapping = Augment(config, mirror_axes=("vertical",), mirror_swaps={"vertical": ((1, 2),), "horizontal": ((3, 4),)})
+    before = sided(0)
+    kinds = set()
+    for seed in range(20):
+        after = swapping(before, seed)
+        turned = not (after.image == before.image).all()
+        assert after.label is not None
+        assert before.label is not None
+        expected = np.flip(before.label, 0) if turned else before.label
+        assert ((after.label == 3) == (expected == 3)).all()
+        assert ((after.label == 1) == (expected == (2 if turned else 1))).all()
+        kinds.add(turned)
+    assert kinds == {False, True}
+
+
+@pytest.mark.parametrize("what", [*(name for name in NOTHING if not name.startswith("noise")), "all of them"])
+def test_neighbouring_slices_are_changed_alike(what: str) -> None:
+    chosen = dict.fromkeys(NOTHING, 1.0) if what == "all of them" else {**NOTHING, what: 1.0}
+    config = AugmentConfig(**{**chosen, "noise_probability": 0.0})
+    augment = Augment(config, mirror_axes=("horizontal",), num_slices=3)
+    own = sample(2)
+    dark, bright = own.image * 0.5, own.image * 0.8
+    pointwise = what.partition("_")[0] in {"gamma", "brightness", "contrast"}
+    for seed in range(6):
+        after = augment(replace(own, image=np.concatenate([own.image, dark, own.image])), seed).image
+        assert after.shape == (6, SIZE, SIZE)
+        assert np.array_equal(after[:2], after[4:])
+        assert not np.array_equal(after[:2], after[2:4])
+        if pointwise:  # one curve for all slices: where two slices are equally bright, they stay so
+            dim, lit = own.image.copy(), bright.copy()
+            dim[:, 20:, :20] = lit[:, 20:, :20]
+            pair = augment(replace(own, image=np.concatenate([dim, lit, dim])), seed).image
+            assert np.array_equal(pair[:2, 20:, :20], pair[2:4, 20:, :20])
+            assert not np.array_equal(pair[:2, :20], pair[2:4, :20])

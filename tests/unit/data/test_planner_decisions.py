@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from medmoe_cli.core.base.errors import DataError
+from medmoe_cli.core.base.errors import ConfigError, DataError, ProblemList
 from medmoe_cli.core.config.plan import Plan
 from medmoe_cli.core.config.sections import PlanConfig
 from medmoe_cli.core.data.dataset import Dataset
@@ -153,6 +153,39 @@ def test_mirroring_follows_the_names(labels: list[str], axis: int, mirror: tuple
     assert decided.mirror_axes == mirror
     for direction in ("horizontal", "vertical"):
         assert f"{direction} {'on' if direction in mirror else 'off'}" in decided.reasons["mirror_axes"]
+
+
+def on(*labels: str, axis: str = "z") -> Plan:
+    dataset = dataset_of(labels={name: value for value, name in enumerate(labels, 1)})
+    return plan(dataset, overrides=PlanConfig(mirror="on", slice_axis=axis))  # type: ignore[arg-type]
+
+
+def test_mirroring_that_is_wanted_swaps_the_sides() -> None:
+    kidneys = on("kidney_left", "liver", "kidneyRight", "lung r", "lung_L")
+    assert kidneys.mirror_axes == ("horizontal", "vertical")
+    assert kidneys.mirror_swaps == {"horizontal": ((1, 3), (4, 5))}
+    assert "horizontal: kidney_left and kidneyRight, lung r and lung_L" in kidneys.reasons["mirror_swaps"]
+    ends = on("Anterior", "Posterior", "artery_left", "artery_right")
+    assert ends.mirror_swaps == {"horizontal": ((3, 4),), "vertical": ((1, 2),)}
+    assert on("lobe_upper_left", "lobe_lower_left", "lobe_upper_right", "lobe_lower_right").mirror_swaps == {
+        "horizontal": ((1, 3), (2, 4))
+    }
+    assert on("kidney_left", "kidney_right", axis="x").mirror_swaps == {}
+    for none in (on("liver", "lung_l"), plan(overrides=PlanConfig(mirror="off"))):
+        assert none.mirror_swaps == {}
+        assert "mirror_swaps" not in none.reasons
+    for auto in (dataset_of(labels={"kidney_left": 1, "kidney_right": 2}), MR):
+        assert plan(auto).mirror_swaps == {}
+
+
+def test_a_side_without_the_other_cannot_be_mirrored() -> None:
+    with pytest.raises(ConfigError, match=r"class without its other side in lung_left.*plan\.mirror=auto"):
+        on("lung_left", "liver")
+    with pytest.raises(ProblemList) as error:
+        on("lung_left", "liver", "spine_right", "kidney_left", "kidney_right")
+    assert [problem.where for problem in error.value.problems] == ["lung_left", "spine_right"]
+    with pytest.raises(ConfigError, match="in kidney_right"):  # two left kidneys: which would the right one become?
+        on("kidney_left", "Kidney Left", "kidney_right")
 
 
 def test_colour_pictures_have_no_up() -> None:
