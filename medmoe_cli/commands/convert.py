@@ -91,7 +91,7 @@ def convert(
     overlap: Annotated[
         Literal["higher", "lower"] | None,
         typer.Option(
-            help="imed361m, folder: which class keeps a contested voxel (default: higher).",
+            help="imed361m, sam-med3d, folder: which class keeps a contested voxel (default: higher).",
             rich_help_panel="Format options",
         ),
     ] = None,
@@ -103,6 +103,13 @@ def convert(
             rich_help_panel="Format options",
         ),
     ] = False,
+    subset: Annotated[
+        str | None,
+        typer.Option(
+            help="sam-med3d: only this class, as a binary dataset (or several, liver,spleen).",
+            rich_help_panel="Format options",
+        ),
+    ] = None,
 ) -> None:
     r"""Convert a public release or a plain folder to a dataset in the nnU-Net v2 layout.
 
@@ -143,6 +150,7 @@ def convert(
             patient_regex=patient_regex,
             overlap=overlap,
             allow_unmatched=allow_unmatched,
+            subset=_names(subset),
         ),
         overwrite=overwrite,
         workers=workers,

@@ -55,6 +55,7 @@ def untouched(tmp_path: Path) -> bool:
         ["convert", "BAD", "--format", "msd", "--name", "x"],
         ["convert", "BAD", "--format", "nnunet", "--name", "x"],
         ["convert", "BAD", "--format", "imed361m", "--name", "x"],
+        ["convert", "BAD", "--format", "sam-med3d", "--name", "x"],
         ["convert", "BAD", "--format", "ssl4mis-h5", "--spacing", "1", "1", "1", "--name", "x"],
         ["check", "BAD"],
         ["plan", "BAD", "--method", "segmote"],

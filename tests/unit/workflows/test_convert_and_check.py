@@ -178,7 +178,14 @@ def test_folder_options_on_the_command_line(tmp_path: Path) -> None:
 
 def test_the_list_of_formats(tmp_path: Path) -> None:
     ran = medmoe_here("convert", "--list", "--json", *ws(tmp_path))
-    assert [row["name"] for row in json.loads(ran.out)] == ["msd", "nnunet", "imed361m", "ssl4mis-h5", "folder"]
+    assert [row["name"] for row in json.loads(ran.out)] == [
+        "msd",
+        "nnunet",
+        "imed361m",
+        "ssl4mis-h5",
+        "sam-med3d",
+        "folder",
+    ]
 
 
 def test_converted_sources_pass_the_check(tmp_path: Path) -> None:

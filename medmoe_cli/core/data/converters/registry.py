@@ -11,7 +11,7 @@ from medmoe_cli.core.base import jsonio
 from medmoe_cli.core.base.errors import ConfigError, DataError, raise_all
 from medmoe_cli.core.base.progress import Reporter
 from medmoe_cli.core.base.suggest import did_you_mean
-from medmoe_cli.core.data.converters import folder, imed361m, msd, nnunet, ssl4mis_h5
+from medmoe_cli.core.data.converters import folder, imed361m, msd, nnunet, sam_med3d, ssl4mis_h5
 from medmoe_cli.core.data.converters.source import ConvertOptions, Survey
 
 
@@ -79,11 +79,19 @@ FORMATS: dict[str, Format] = {
         looks_like=ssl4mis_h5.looks_like,
         survey=ssl4mis_h5.survey,
     ),
+    "sam-med3d": Format(
+        name="sam-med3d",
+        description="SAM-Med3D / SA-Med3D-140K: a folder per class and source, binary masks, merged by case",
+        modality="CT, MR",
+        options=(*_COMMON, "overlap", "subset"),
+        looks_like=sam_med3d.looks_like,
+        survey=sam_med3d.survey,
+    ),
     "folder": Format(
         name="folder",
         description="images and masks paired by name: NIfTI, NRRD, MHA, PNG, JPG, TIFF, DICOM series",
         modality="any",
-        options=tuple(field.name for field in fields(ConvertOptions)),
+        options=tuple(field.name for field in fields(ConvertOptions) if field.name != "subset"),
         looks_like=folder.looks_like,
         survey=folder.survey,
     ),

@@ -31,6 +31,7 @@ class ConvertOptions:
         patient_regex: the first group of a match on the case id is the patient.
         overlap: which class keeps a voxel that several claim, by class order.
         allow_unmatched: leave files without a partner out instead of refusing.
+        subset: classes to take from a collection that keeps them in folders of their own.
     """
 
     images: Path | None = None
@@ -47,6 +48,7 @@ class ConvertOptions:
     patient_regex: str | None = None
     overlap: Literal["higher", "lower"] | None = None
     allow_unmatched: bool = False
+    subset: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
