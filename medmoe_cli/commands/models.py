@@ -18,7 +18,7 @@ models = typer.Typer(help="Pretrained backbones: add a checkpoint, list them, sh
 @models.command("add")
 def add_model_command(
     context: typer.Context,
-    architecture: Annotated[str, typer.Argument(help="sam-vit-b, sam-vit-l, sam-vit-h or imisnet-b.")],
+    architecture: Annotated[str, typer.Argument(help="sam-vit-b, sam-vit-l, sam-vit-h, imisnet-b or sam-med3d.")],
     path: Annotated[Path, typer.Argument(help="The public checkpoint, .pth or .safetensors.")],
     name: Annotated[
         str | None, typer.Option(help="Keep it under another name, for instance for a fine-tuned SAM.")
@@ -41,6 +41,7 @@ def add_model_command(
             ["parameters", f"{record.parameters:,}"],
             ["tensors loaded", str(keys.loaded)],
             ["missing", "0"],
+            ["new, to be trained", ", ".join(keys.new) or "none"],
             ["unexpected", str(len(keys.unexpected))],
             ["left out, known", str(len(keys.left_out))],
             ["public file", {None: "unknown", True: "yes", False: "no"}[record.source_is_public]],
@@ -125,7 +126,11 @@ def show_model_command(
             ["weights", "intact (sha256 checked)"],
             ["sha256", record.tensors_sha256],
             ["made from", f"{record.source_file} (sha256 {record.source_sha256[:16]}...)"],
-            ["tensors", f"{keys.loaded} loaded, {len(keys.unexpected)} unexpected, {len(keys.left_out)} left out"],
+            [
+                "tensors",
+                f"{keys.loaded} loaded, {len(keys.new)} new, {len(keys.unexpected)} unexpected, "
+                f"{len(keys.left_out)} left out",
+            ],
             ["licence", record.licence],
             ["added", f"{record.added} by medmoe {record.medmoe}"],
         ],

@@ -35,6 +35,18 @@ def test_hostile_and_damaged_files_are_refused_in_one_line(tmp_path: Path) -> No
     assert refused >= 30
 
 
+def test_allowing_a_namespace_allows_nothing_else(tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+    harmless = "an args namespace nobody allowed"  # accepted here, and without the namespace
+    for what, path in hostile_files(tmp_path, canary):
+        if what == harmless:
+            assert list(read_foreign(path, allow_namespace=True)) == ["weight"]
+            continue
+        with pytest.raises(CheckpointError):
+            read_foreign(path, allow_namespace=True)
+        assert not canary.exists(), what
+
+
 def test_the_blocked_class_is_named(tmp_path: Path) -> None:
     named = {path.stem: path for _, path in hostile_files(tmp_path, tmp_path / "canary")}
     for stem, name in (("system", "posix.system"), ("module", "torch.nn.modules.linear.Linear"), ("path", "pathlib")):

@@ -27,6 +27,10 @@ class Custom:
     """A class of somebody's training code."""
 
 
+class Arguments(argparse.Namespace):
+    """Somebody's own kind of namespace: not the one class that a public checkpoint carries."""
+
+
 def safetensors_bytes(header: dict[str, object] | str, payload: bytes = b"") -> bytes:
     text = (header if isinstance(header, str) else json.dumps(header)).encode()
     return struct.pack("<Q", len(text)) + text + payload
@@ -60,6 +64,15 @@ def hostile_files(folder: Path, canary: Path) -> Iterator[tuple[str, Path]]:
     yield "somebody's class", torch_file("custom", {"weight": tensor, "args": Custom()})
     yield "a path object", torch_file("path", {"weight": tensor, "at": folder})
     yield "an args namespace nobody allowed", torch_file("args", {"weight": tensor, "args": argparse.Namespace(a=1)})
+    yield (
+        "a namespace that holds a command",
+        torch_file("args_bomb", {"model_state_dict": {"weight": tensor}, "args": argparse.Namespace(a=bomb)}),
+    )
+    yield (
+        "a namespace that holds somebody's class",
+        torch_file("args_custom", {"model_state_dict": {"weight": tensor}, "args": argparse.Namespace(a=Custom())}),
+    )
+    yield "another kind of namespace", torch_file("args_kind", {"weight": tensor, "args": Arguments(a=1)})
     yield "no tensors", torch_file("empty_dict", {"epoch": 3, "names": ["a"]})
     yield "a list", torch_file("list", [tensor])
     yield "a number", torch_file("number", 5)

@@ -36,6 +36,9 @@ class BackboneFacts:
         source: where its authors publish it.
         licence: of the weights.
         sha256: of the public file; None where its authors publish none.
+        dims: of the images.
+        carries_arguments: the public file holds an `argparse.Namespace` beside its tensors, which is left out; no
+            other class is ever accepted.
     """
 
     name: str
@@ -45,6 +48,8 @@ class BackboneFacts:
     source: str
     licence: str
     sha256: str | None
+    dims: Literal[2, 3] = 2
+    carries_arguments: bool = False
 
 
 _SAM_SOURCE = "github.com/facebookresearch/segment-anything"
@@ -85,6 +90,17 @@ _FACTS = (
         licence="see its source",
         sha256=None,
     ),
+    BackboneFacts(
+        name="sam-med3d",
+        title="SAM-Med3D: SAM ViT-B in 3D at 128 x 128 x 128, with embeddings for a box's corners added",
+        parameters=100_510_000,
+        file="sam_med3d_turbo.pth",
+        source="github.com/uni-medical/SAM-Med3D",
+        licence="Apache-2.0",
+        sha256=None,
+        dims=3,
+        carries_arguments=True,
+    ),
 )
 
 BACKBONES: Mapping[str, BackboneFacts] = MappingProxyType({facts.name: facts for facts in _FACTS})
@@ -95,15 +111,17 @@ class KeySummary(Section):
 
     Attributes:
         loaded: how many were taken over.
-        resized: position tables of another size than the architecture's own 1024 pixels; kept as they are.
+        resized: position tables of another size than the architecture's own image size; kept as they are.
         unexpected: not known to the architecture; left out.
         left_out: known, and not used by medmoe (another text encoder, a replaced neck).
+        new: absent from public checkpoints of the architecture; made by medmoe, to be trained.
     """
 
     loaded: int
     resized: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    new: tuple[str, ...] = ()
 
 
 class BackboneRecord(Section):

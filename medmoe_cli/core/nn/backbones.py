@@ -1,5 +1,6 @@
 """Backbones: public checkpoints turned into SAM's own names, and read back with their sha256 checked.
 
+SAM-Med3D (github.com/uni-medical/SAM-Med3D) has these names already, and no embeddings for the corners of a box.
 IMISNet (github.com/uni-medical/IMIS-Bench) keeps SAM's encoder under timm's names with an unused 256-wide neck inside,
 its own 768-wide neck beside it, and more than a SAM: a CLIP text encoder and semantic tokens, which are left out.
 """
@@ -16,7 +17,8 @@ from torch import Tensor, nn
 from medmoe_cli.core.base.errors import CheckpointError
 from medmoe_cli.core.config.backbones import BACKBONES, TENSORS_FILE, verify_backbone
 from medmoe_cli.core.nn.sam2d import SamEncoder, build_mask_decoder, build_prompt_encoder, resize_table, sam_size
-from medmoe_cli.core.nn.weights import KeyReport, load_into, load_tensors
+from medmoe_cli.core.nn.sam3d import NEW_TENSORS, Sam3dParts, resize_table_3d, sam3d_size
+from medmoe_cli.core.nn.weights import KeyReport, Resize, load_into, load_tensors
 
 _TIMM = "image_encoder.sam_encoder."
 _IMIS_LEFT_OUT = (
@@ -26,6 +28,7 @@ _IMIS_LEFT_OUT = (
     "mask_decoder.semantic_",
     "mask_decoder.text_output.",
 )
+_FOREGROUND_POINT = "prompt_encoder.point_embeddings.1.weight"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,15 +36,18 @@ class Converted:
     """A checkpoint in SAM's names.
 
     Attributes:
-        tensors: 'image_encoder.', 'prompt_encoder.' and 'mask_decoder.' names.
-        report: against the architecture at 1024 pixels; nothing is missing.
+        tensors: 'image_encoder.', 'prompt_encoder.' and 'mask_decoder.' names; complete.
+        report: against the architecture at its own image size; missing is only what is new.
         left_out: names of the source that medmoe knows and does not use.
+        new: tensors that public checkpoints of this architecture never hold (a box's corners in 3D), made here from
+            the embedding of a foreground point; they are to be trained.
         parameters: how many, buffers not counted.
     """
 
     tensors: dict[str, Tensor]
     report: KeyReport
     left_out: tuple[str, ...]
+    new: tuple[str, ...]
     parameters: int
 
 
@@ -55,6 +61,11 @@ class SamParts(nn.Module):
         grid = self.image_encoder.grid
         self.prompt_encoder = build_prompt_encoder(width=size.neck_width, image_size=image_size, grid=grid)
         self.mask_decoder = build_mask_decoder(width=size.neck_width)
+
+
+def backbone_parts(architecture: str) -> SamParts | Sam3dParts:
+    """The modules of an architecture of `BACKBONES`, freshly initialised, at its own image size."""
+    return Sam3dParts(sam3d_size(architecture)) if _is_3d(architecture) else SamParts(architecture)
 
 
 def convert(tensors: Mapping[str, Tensor], *, architecture: str, where: Path) -> Converted:
@@ -72,13 +83,14 @@ def convert(tensors: Mapping[str, Tensor], *, architecture: str, where: Path) ->
     renamed, left_out = _rename(tensors, architecture)
     skeleton = _skeleton(architecture)
     try:
-        report = load_into(skeleton, renamed, resize=resize_table, where=where)
-        if report.missing:
-            names = ", ".join(report.missing[:2]) + (", and more" if len(report.missing) > 2 else "")
+        report = load_into(skeleton, renamed, resize=_resize(architecture), where=where)
+        missing = _truly_missing(report, architecture)
+        if missing:
+            names = ", ".join(missing[:2]) + (", and more" if len(missing) > 2 else "")
             raise CheckpointError(
                 "incomplete checkpoint",
                 where=where,
-                why=f"{len(report.missing)} of {architecture}'s tensors are missing: {names}",
+                why=f"{len(missing)} of {architecture}'s tensors are missing: {names}",
                 fix="add a file with image encoder, prompt encoder and mask decoder",
             )
     except CheckpointError as error:
@@ -88,11 +100,14 @@ def convert(tensors: Mapping[str, Tensor], *, architecture: str, where: Path) ->
         raise CheckpointError(
             f"not a {architecture}", where=where, why=error.why, fix=f"medmoe models add {fitting[0]} {where}"
         ) from error
+    kept = {name: renamed[name] for name in report.loaded}
+    kept |= {name: renamed[_FOREGROUND_POINT].clone() for name in report.missing}
     return Converted(
-        tensors={name: renamed[name] for name in report.loaded},
+        tensors=kept,
         report=report,
         left_out=left_out,
-        parameters=sum(renamed[name].numel() for name, _ in skeleton.named_parameters()),
+        new=report.missing,
+        parameters=sum(kept[name].numel() for name, _ in skeleton.named_parameters()),
     )
 
 
@@ -123,14 +138,28 @@ def _from_timm(name: str) -> str:
     return f"image_encoder.{inner}"
 
 
-def _skeleton(architecture: str) -> SamParts:
+def _skeleton(architecture: str) -> SamParts | Sam3dParts:
     with torch.device("meta"):
-        return SamParts(architecture)
+        return backbone_parts(architecture)
+
+
+def _is_3d(architecture: str) -> bool:
+    return BACKBONES[architecture].dims == 3
+
+
+def _resize(architecture: str) -> Resize:
+    return resize_table_3d if _is_3d(architecture) else resize_table
+
+
+def _truly_missing(report: KeyReport, architecture: str) -> tuple[str, ...]:
+    expected = NEW_TENSORS if _is_3d(architecture) else ()
+    return tuple(name for name in report.missing if name not in expected)
 
 
 def _fits(tensors: Mapping[str, Tensor], architecture: str) -> bool:
     renamed, _ = _rename(tensors, architecture)
     try:
-        return not load_into(_skeleton(architecture), renamed, resize=resize_table).missing
+        report = load_into(_skeleton(architecture), renamed, resize=_resize(architecture))
     except CheckpointError:
         return False
+    return not _truly_missing(report, architecture)

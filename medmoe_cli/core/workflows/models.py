@@ -200,9 +200,12 @@ def _convert_into(
     from medmoe_cli.core.nn.backbones import convert
     from medmoe_cli.core.nn.weights import read_foreign, save_tensors
 
-    converted = convert(read_foreign(path), architecture=facts.name, where=path)
+    tensors = read_foreign(path, allow_namespace=facts.carries_arguments)
+    converted = convert(tensors, architecture=facts.name, where=path)
     report = converted.report
     reporter.info(f"{path.name}: {report.line()}, {len(converted.left_out)} left out")
+    if converted.new:
+        reporter.info(f"{len(converted.new)} new tensors, to be trained: {', '.join(converted.new)}")
     if facts.sha256 is not None and facts.sha256 != source_sha256:
         reporter.info(f"not the public {facts.file} (another sha256): taken as other weights of a {facts.name}")
     if report.unexpected:
@@ -210,12 +213,12 @@ def _convert_into(
         reporter.warn(f"{len(report.unexpected)} unexpected tensors are left out: {names}")
 
     def fill(temporary: Path) -> None:
-        tensors = save_tensors(temporary / TENSORS_FILE, converted.tensors, {"architecture": facts.name})
+        file = save_tensors(temporary / TENSORS_FILE, converted.tensors, {"architecture": facts.name})
         record = BackboneRecord(
             name=folder.name,
             architecture=facts.name,
             parameters=converted.parameters,
-            tensors_sha256=file_sha256(tensors),
+            tensors_sha256=file_sha256(file),
             source_file=path.name,
             source_sha256=source_sha256,
             source_is_public=None if facts.sha256 is None else facts.sha256 == source_sha256,
@@ -224,6 +227,7 @@ def _convert_into(
                 resized=report.resized,
                 unexpected=report.unexpected,
                 left_out=converted.left_out,
+                new=converted.new,
             ),
             licence=facts.licence,
             added=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -17,7 +17,7 @@ from medmoe_cli.core.base.errors import CheckpointError, ConfigError
 from medmoe_cli.core.base.progress import Silent
 from medmoe_cli.core.base.workspace import Workspace
 from medmoe_cli.core.config.backbones import BACKBONES, BackboneRecord, read_record
-from medmoe_cli.core.nn.backbones import SamParts, load_backbone
+from medmoe_cli.core.nn.backbones import SamParts, backbone_parts, load_backbone
 from medmoe_cli.core.nn.sam2d import SamEncoder, resize_table, sam_size
 from medmoe_cli.core.nn.weights import load_into, save_tensors
 from medmoe_cli.core.workflows.models import add_model, find_model, list_models, show_model
@@ -196,10 +196,11 @@ def test_imisnet_is_mapped_to_sams_names(tmp_path: Path, workspace: Workspace) -
         assert not load_into(SamParts("imisnet-b", image_size=512), tensors, resize=resize_table).missing
 
 
-def test_nothing_hostile_gets_in(tmp_path: Path, workspace: Workspace) -> None:
+@pytest.mark.parametrize("architecture", ["sam-vit-b", "sam-med3d"])
+def test_nothing_hostile_gets_in(tmp_path: Path, workspace: Workspace, architecture: str) -> None:
     for what, path in hostile_files(tmp_path, tmp_path / "canary"):
         with pytest.raises(CheckpointError):
-            add_model(workspace=workspace, architecture="sam-vit-b", path=path, reporter=Silent())
+            add_model(workspace=workspace, architecture=architecture, path=path, reporter=Silent())
         assert not (tmp_path / "canary").exists(), what
     assert not list(workspace.models.glob("*"))
 
@@ -277,4 +278,4 @@ def test_an_empty_workspace_lists_what_could_be_added(workspace: Workspace) -> N
 @pytest.mark.parametrize("name", list(BACKBONES))
 def test_the_facts_count_parameters_right(name: str) -> None:
     with torch.device("meta"):
-        assert sum(parameter.numel() for parameter in SamParts(name).parameters()) == BACKBONES[name].parameters
+        assert sum(parameter.numel() for parameter in backbone_parts(name).parameters()) == BACKBONES[name].parameters

@@ -23,10 +23,15 @@ class PositionCode3d(nn.Module):
         self.register_buffer("positional_encoding_gaussian_matrix", torch.randn(3, features))
 
     def at(self, places: Tensor) -> Tensor:
-        """Code of places (..., 3), each (d, h, w) in [0, 1] of the cube; computed in float32 whatever the autocast."""
-        with torch.autocast(places.device.type, enabled=False):
-            angles = 2 * math.pi * ((2 * places.float() - 1) @ self.positional_encoding_gaussian_matrix.float())
-            return torch.cat([angles.sin(), angles.cos(), angles.sin()], -1)
+        """Code of places (..., 3), each (d, h, w) in [0, 1] of the cube; float32 whatever the autocast.
+
+        Three products and sums instead of a matrix product, whose rounding would depend on the number of places, and
+        with it a query's answer on its neighbours.
+        """
+        frequencies = self.positional_encoding_gaussian_matrix.float()
+        d, h, w = (2 * places.float() - 1).unsqueeze(-1).unbind(-2)
+        angles = 2 * math.pi * (d * frequencies[0] + h * frequencies[1] + w * frequencies[2])
+        return torch.cat([angles.sin(), angles.cos(), angles.sin()], -1)
 
     def grid(self, side: int) -> Tensor:
         """(1, 3 * features, D, H, W): the code of the centres of a grid's cells."""

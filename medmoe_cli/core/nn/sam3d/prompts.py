@@ -111,7 +111,7 @@ class PromptEncoder3d(nn.Module):
         return self._sparse(points_QN3, labels_QN, boxes_Q6), self._dense(len(labels_QN), masks_Q1DHW, has_mask_Q)
 
     def _sparse(self, points_QN3: Tensor, labels_QN: Tensor, boxes_Q6: Tensor) -> PromptTokens:
-        kinds_4C = torch.cat([embedding.weight for embedding in self.point_embeddings])
+        kinds_4C = torch.cat([table for embedding in self.point_embeddings for table in embedding.parameters()])
         used_QN = labels_QN != -1
         has_box_Q1 = ~boxes_Q6.isnan().any(dim=1, keepdim=True)
         points_QNC = self._code(points_QN3) + kinds_4C[torch.where(labels_QN == 1, FOREGROUND, BACKGROUND)]
