@@ -24,6 +24,7 @@ from medmoe_cli.commands.plan import plan
 from medmoe_cli.commands.predict import predict
 from medmoe_cli.commands.preprocess import preprocess
 from medmoe_cli.commands.presets import presets
+from medmoe_cli.commands.report import report
 from medmoe_cli.commands.train import train
 from medmoe_cli.console import Console
 from medmoe_cli.core.base.errors import ConfigError, InterruptedRun, MedMoEError, ResourceError
@@ -44,7 +45,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["--help"]},
 )
-for _verb in (convert, check, plan, preprocess, train, predict, evaluate, demo, doctor):
+for _verb in (convert, check, plan, preprocess, train, predict, evaluate, report, demo, doctor):
     app.command()(_verb)
 app.add_typer(models, name="models")
 app.add_typer(presets, name="presets")

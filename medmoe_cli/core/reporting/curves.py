@@ -12,8 +12,10 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from medmoe_cli.core.base import atomic
+from medmoe_cli.core.base.errors import DataError
 
 # Colour-blind safe (Okabe and Ito), one per series wherever it appears.
 _COLOURS = {
@@ -42,13 +44,21 @@ class Curves:
 
 
 def read_log(path: Path) -> Curves:
-    """Read log.jsonl; a last line that a crash cut short is left out."""
+    """Read log.jsonl; a last line that a crash cut short is left out.
+
+    Raises:
+        DataError: another line is no record.
+    """
     steps: list[Mapping[str, Any]] = []
     epochs: list[Mapping[str, Any]] = []
     lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else [""]
-    for line in lines[:-1]:
-        record = json.loads(line)
-        (epochs if record["kind"] == "epoch" else steps).append(record)
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            record = json.loads(line)
+            (epochs if record["kind"] == "epoch" else steps).append(record)
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            fix = f"remove line {number}"
+            raise DataError("not a training log", where=path, why=f"line {number} is no record", fix=fix) from error
     return Curves(steps=tuple(steps), epochs=tuple(epochs))
 
 
@@ -68,8 +78,8 @@ def draw_progress(log: Path, picture: Path, *, title: str, class_names: Mapping[
     figure = Figure(figsize=(12, 7.5), layout="constrained")
     figure.suptitle(title, fontsize=11)
     places = figure.subplots(2, 3)
-    _losses(places[0, 0], curves)
-    _dice(places[0, 1], curves)
+    draw_losses(places[0, 0], curves)
+    draw_dice(places[0, 1], curves)
     _classes(places[0, 2], curves, {str(value): name for value, name in class_names.items()})
     _rate(places[1, 0], curves)
     _routing(places[1, 1], curves)
@@ -78,7 +88,8 @@ def draw_progress(log: Path, picture: Path, *, title: str, class_names: Mapping[
         return atomic.replace_file(picture, lambda temporary: figure.savefig(temporary, format="png"))
 
 
-def _losses(axes: Axes, curves: Curves) -> None:
+def draw_losses(axes: Axes, curves: Curves) -> None:
+    """The loss and its parts by step."""
     names = [name for epoch in curves.epochs[:1] for name in epoch["losses"] if name != "grad_norm"]
     names = [name for name in names if name == "loss" or len(names) > 2]
     rest = iter(_OTHER * 3)
@@ -102,7 +113,8 @@ def _losses(axes: Axes, curves: Curves) -> None:
     _finish(axes, "training loss (weighted parts)", "step", "loss")
 
 
-def _dice(axes: Axes, curves: Curves) -> None:
+def draw_dice(axes: Axes, curves: Curves) -> None:
+    """Validation Dice by epoch, one line per way of asking, and the best epoch."""
     lines = [line for line in curves.epochs if line["validation"] is not None]
     kinds = [kind for line in lines[:1] for kind in line["validation"]["dice"]]
     for kind in kinds:
@@ -186,6 +198,8 @@ def _marker(lines: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _finish(axes: Axes, title: str, x: str, y: str) -> None:
+    if x == "epoch":
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_title(title, fontsize=9)
     axes.set_xlabel(x, fontsize=8)
     axes.set_ylabel(y, fontsize=8)

@@ -9,11 +9,13 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
 from medmoe_cli.core.base import atomic
+from medmoe_cli.core.reporting.palette import class_colours
 
 _OPACITY = 0.45
 _PANEL_INCHES = 3.2
@@ -73,7 +75,7 @@ def draw_preview(path: Path, rows: Sequence[Row], *, names: Mapping[int, str], t
             overlays.append(("reference", row.reference))
         overlays.append(("prediction", row.prediction))
         for axis, (caption, labels) in zip(line, overlays, strict=True):
-            axis.imshow(_stretch(row.picture), cmap="gray", vmin=0, vmax=1, aspect=row.aspect, interpolation="nearest")
+            axis.imshow(stretch(row.picture), cmap="gray", vmin=0, vmax=1, aspect=row.aspect, interpolation="nearest")
             if labels is not None:
                 axis.imshow(_paint(labels, colours), aspect=row.aspect, interpolation="nearest")
             axis.set_title(caption, fontsize=9)
@@ -112,11 +114,11 @@ def _present(row: Row) -> set[int]:
 
 
 def _colours(names: Mapping[int, str]) -> dict[int, tuple[float, float, float]]:
-    palette = mpl.colormaps["tab20" if len(names) > 10 else "tab10"]
-    return {value: palette(index % palette.N)[:3] for index, value in enumerate(sorted(names))}
+    return {value: to_rgb(colour) for value, colour in class_colours(names).items()}
 
 
-def _stretch(picture: NDArray[np.floating]) -> NDArray[np.floating]:
+def stretch(picture: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Grey values to [0, 1] between their 0.5 and 99.5 percentiles."""
     low, high = np.percentile(picture, (0.5, 99.5))
     if high <= low:
         return np.zeros_like(picture, dtype=np.float32)

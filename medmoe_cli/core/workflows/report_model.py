@@ -1,0 +1,100 @@
+"""What the report says of the network itself: its size, and feature maps of one slice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from medmoe_cli.core.base.errors import MedMoEError
+from medmoe_cli.core.data.dataset import Dataset
+from medmoe_cli.core.data.prepare import Prepared, prepare
+from medmoe_cli.core.engine.optim import apply_stage
+from medmoe_cli.core.nn.segmenter import Segmenter
+from medmoe_cli.core.reporting.feature_maps import feature_pictures
+from medmoe_cli.core.reporting.numbers import percent
+from medmoe_cli.core.reporting.overlay import fullest_slices
+from medmoe_cli.core.reporting.page import Block, Missing, Table
+from medmoe_cli.core.workflows.model_folder import LoadedModel
+from medmoe_cli.core.workflows.report_cases import chosen_cases, find_case
+from medmoe_cli.core.workflows.report_sources import RunSources
+from medmoe_cli.core.workflows.requests import reference_slices
+from medmoe_cli.core.workflows.scans import ScanCase, read_scan
+
+_PART = "feature maps"
+
+
+def parameter_blocks(segmenter: Segmenter) -> tuple[Block, ...]:
+    """A table of the network's parts: how many parameters, and what each stage trained."""
+    stages = []
+    for stage in segmenter.stages():
+        apply_stage(segmenter, stage)
+        stages.append((stage.name, segmenter.parameter_groups()))
+    groups = stages[0][1]
+    rows = [
+        (group.name, f"{group.total:,}", *(f"{parts[place].trainable:,}" for _, parts in stages))
+        for place, group in enumerate(groups)
+    ]
+    total = sum(group.total for group in groups)
+    trained = [sum(group.trainable for group in parts) for _, parts in stages]
+    rows.append(("all", f"{total:,}", *(f"{number:,} ({percent(number / total, 1)})" for number in trained)))
+    return (
+        Table(
+            caption="Parameters of the network's parts",
+            columns=("Part", "Parameters", *(f"trained in stage '{name}'" for name, _ in stages)),
+            rows=tuple(rows),
+            note="What is not trained stays as it was before: a frozen backbone, for instance.",
+        ),
+    )
+
+
+def feature_blocks(model: LoadedModel, sources: RunSources, dataset: Dataset) -> tuple[Block, ...]:
+    """The feature maps a method offers, on the fullest slice of the best case."""
+    if sources.plan.dims != 2:
+        return (Missing(part=_PART, why="They are drawn for 2D methods; this one works on volumes."),)
+    if type(model.segmenter).pictures is Segmenter.pictures:
+        return (Missing(part=_PART, why=f"{sources.card.title} offers none to look at."),)
+    assert sources.summary is not None
+    chosen = chosen_cases(sources.summary)
+    if not chosen:
+        return (Missing(part=_PART, why="No case has a score to choose one by."),)
+    best = chosen[0].unit.case
+    try:
+        case = find_case(dataset, best)
+        image = read_scan(ScanCase(id=case.id, files=case.images), num_channels=len(sources.plan.channels))
+        prepared = prepare(image, sources.plan)
+        assert case.label is not None
+        reference_SHW = reference_slices(case.label, prepared)
+    except MedMoEError as error:
+        return (Missing(part=_PART, why=error.line()),)
+    index = fullest_slices(reference_SHW, limit=1)[0]
+    maps = _maps(model.segmenter, prepared, index)
+    if not maps:
+        return (Missing(part=_PART, why=f"{sources.card.title} offers none to look at."),)
+    number = prepared.num_slices
+    where = f"best case {best}" + (f", slice {index + 1} of {number}" if number > 1 else "")
+    return feature_pictures(_scan(prepared, index), maps, case=where)
+
+
+def _maps(segmenter: Segmenter, prepared: Prepared, index: int) -> Mapping[str, NDArray[np.float32]]:
+    images = torch.from_numpy(np.ascontiguousarray(prepared.slice(index).image))[None]
+    with torch.inference_mode():
+        found = segmenter.pictures(images)
+    return {name: _shown(values[0].float().numpy(), prepared) for name, values in found.items()}
+
+
+def _scan(prepared: Prepared, index: int) -> NDArray[np.floating]:
+    """The slice on the network's grid, where pixels are square."""
+    picture_CHW = _shown(prepared.fit.fit_image(prepared.native_slice(index)).image, prepared)
+    return picture_CHW.transpose(1, 2, 0) if picture_CHW.shape[0] == 3 else picture_CHW[0]
+
+
+def _shown(map_CHW: NDArray[np.float32], prepared: Prepared) -> NDArray[np.float32]:
+    """Without the padding, and the head on top."""
+    fit = prepared.fit
+    rows = max(1, round(map_CHW.shape[1] * fit.resized_rows / fit.input_size))
+    cols = max(1, round(map_CHW.shape[2] * fit.resized_cols / fit.input_size))
+    part = map_CHW[:, :rows, :cols]
+    return part[:, ::-1] if prepared.plan.slice_axis != 2 and prepared.num_slices > 1 else part
