@@ -27,8 +27,13 @@ def predict(
         typer.Option("--input", "-i", help="A scan or a folder of scans (NIfTI, NRRD, MHA, PNG, JPG, TIFF, DICOM)."),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the masks; made when missing.")],
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", help="A run, model folder or name. Default: the newest finished run.")
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="A run, model folder or name; several are averaged. Default: the newest finished run.",
+        ),
     ] = None,
     prompts: Annotated[
         Path | None, typer.Option(help="Points, boxes and texts per case, in voxels or mm (JSON).")
@@ -41,6 +46,16 @@ def predict(
         int, typer.Option(min=0, help="With --prompts-from: clicks in all for points, correction clicks for the rest.")
     ] = 0,
     text: Annotated[list[str] | None, typer.Option(help="A class to look for; may be repeated.")] = None,
+    mirroring: Annotated[
+        bool, typer.Option("--mirroring/--no-mirroring", help="Average over mirrored images where a model is made so.")
+    ] = True,
+    postprocessing: Annotated[
+        bool,
+        typer.Option(
+            "--postprocessing/--no-postprocessing",
+            help="Apply the rules learned in training, such as largest component, to what was not prompted.",
+        ),
+    ] = True,
     save_probabilities: Annotated[
         bool, typer.Option("--save-probabilities", help="Also write one float map per class.")
     ] = False,
@@ -55,8 +70,9 @@ def predict(
 ) -> None:
     """Segment scans; each mask lies exactly where its scan does.
 
-    Without prompts a model of one class prompts itself, and a model of several classes looks for each by name.
-    Running the same command again does only what is missing.
+    Without prompts a model finds its classes by itself, or looks for each by name. Several -m make an ensemble: the
+    models' probabilities are averaged; they may differ in method, preset and input size, not in classes. Running the
+    same command again does only what is missing.
 
     Example: medmoe predict -i scans/ -o masks/ --prompts prompts.json --preview
     """
@@ -69,6 +85,8 @@ def predict(
         prompt_type=prompt_type.value,
         clicks=clicks,
         text=tuple(text or ()),
+        mirroring=mirroring,
+        postprocessing=postprocessing,
         save_probabilities=save_probabilities,
         preview=preview,
         statistics=statistics,
@@ -81,7 +99,7 @@ def predict(
         workspace=session.workspace,
         source=source,
         output=output,
-        model=model,
+        models=tuple(models or ()),
         options=options,
         reporter=session.console,
     )

@@ -102,7 +102,11 @@ def _show_training(console: Console, result: TrainResult) -> None:
     if trained is not None:
         best = "" if trained.best_dice is None else f", best Dice on the network's grid {trained.best_dice:.3f}"
         console.print(f"{trained.steps} steps in {trained.seconds / 60:.1f} min{best}; model: {trained.checkpoint}")
-    if validation is not None:
+    if validation is not None and not validation.ways:
+        rows: list[list[str | float | None]] = [[name, dice] for name, dice in validation.dice_per_class.items()]
+        rows.append(["mean", validation.mean_dice])
+        console.table("validation, Dice per case at native resolution", ["class", "mean Dice"], rows)
+    elif validation is not None:
         console.table(
             "validation, Dice per instance at native resolution",
             ["prompt", "mean Dice", "instances"],

@@ -74,6 +74,7 @@ def test_a_run_has_its_files_and_they_say_what_happened(workspace: Path, fold: P
         "progress.png",
         "checkpoints",
         "validation",
+        "postprocessing.json",
         "run.json",
     }
     lines = [json.loads(line) for line in (fold / "log.jsonl").read_text().splitlines()]

@@ -111,7 +111,6 @@ def run_demo(*, folder: Path, overwrite: bool, settings: tuple[str, ...] = SETTI
             workspace=workspace,
             source=scans,
             output=masks,
-            model=None,
             options=PredictOptions(prompts=prompts, preview=True, statistics=True),
             reporter=reporter,
         )

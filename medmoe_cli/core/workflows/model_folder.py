@@ -7,7 +7,7 @@ A model is a run (its best checkpoint), one fold of it, one checkpoint, or a sha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from medmoe_cli.core.base.suggest import did_you_mean
 from medmoe_cli.core.base.workspace import Workspace
 from medmoe_cli.core.config.card import Card
 from medmoe_cli.core.config.plan import Plan
+from medmoe_cli.core.config.postprocessing import Postprocessing
 from medmoe_cli.core.config.sections import PredictConfig, Section
 from medmoe_cli.core.engine.checkpoint import Checkpoints, read_state
 from medmoe_cli.core.engine.manifest import NAME as MANIFEST
@@ -29,7 +30,14 @@ from medmoe_cli.core.engine.manifest import read_manifest
 from medmoe_cli.core.models.registry import method as find_method
 from medmoe_cli.core.nn.segmenter import Segmenter
 from medmoe_cli.core.nn.weights import load_into, load_tensors, save_tensors
-from medmoe_cli.core.workflows.run_folder import CHECKPOINTS, RunFolder, all_folds, read_config, read_plan
+from medmoe_cli.core.workflows.run_folder import (
+    CHECKPOINTS,
+    POSTPROCESSING_NAME,
+    RunFolder,
+    all_folds,
+    read_config,
+    read_plan,
+)
 
 WEIGHTS, MODEL_CARD = "model.safetensors", "model.json"
 SCHEMA_VERSION = 1
@@ -48,6 +56,7 @@ class LoadedModel:
         class_names: in label order.
         source: the folder its weights came from.
         sha256: of the weights file.
+        postprocessing: rules that its training learned for the masks it makes by itself.
     """
 
     segmenter: Segmenter
@@ -58,6 +67,7 @@ class LoadedModel:
     class_names: tuple[str, ...]
     source: Path
     sha256: str
+    postprocessing: Postprocessing = field(default_factory=Postprocessing)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +79,7 @@ class _Parts:
     model: Mapping[str, Any]
     predict: Mapping[str, Any]
     weights: Path
+    postprocessing: Postprocessing
 
 
 def load_model(name: str | Path | None, *, workspace: Workspace, reporter: Reporter | None = None) -> LoadedModel:
@@ -148,6 +159,7 @@ def save_model(loaded: LoadedModel, folder: Path) -> Path:
                 "plan": loaded.plan,
                 "model": loaded.config,
                 "predict": loaded.predict,
+                "postprocessing": loaded.postprocessing,
                 "files": {WEIGHTS: entry},
             },
         )
@@ -195,7 +207,9 @@ def _the_one(folds: list[RunFolder], name: str) -> Path:
     same_run = sorted({fold.name for fold in folds if fold.path.parent == newest.path.parent})
     if len(same_run) > 1:
         raise ConfigError(
-            f"'{name}' has several folds", why=", ".join(same_run), fix=f"name one of them: -m {same_run[0]}"
+            f"'{name}' has several folds",
+            why=", ".join(same_run),
+            fix=f"name one of them: -m {same_run[0]}; several -m make an ensemble: -m {' -m '.join(same_run)}",
         )
     return newest.path
 
@@ -259,6 +273,7 @@ def _of_run(folder: Path, reporter: Reporter) -> _Parts:
         model=config.values["model"],
         predict=config.values["predict"],
         weights=checkpoint / WEIGHTS,
+        postprocessing=_rules_of(fold),
     )
 
 
@@ -290,6 +305,7 @@ def _shared(folder: Path) -> _Parts:
             model=dict(card["model"]),
             predict=dict(card["predict"]),
             weights=folder / WEIGHTS,
+            postprocessing=Postprocessing.model_validate(card.get("postprocessing", {})),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise _bad_config(folder / MODEL_CARD, error) from error
@@ -321,7 +337,24 @@ def _build(parts: _Parts) -> LoadedModel:
         class_names=parts.plan.class_names,
         source=parts.weights.parent,
         sha256=file_sha256(parts.weights),
+        postprocessing=parts.postprocessing,
     )
+
+
+def _rules_of(fold: Path) -> Postprocessing:
+    """The rules a run has learned; none when its validation has not written them."""
+    path = fold / POSTPROCESSING_NAME
+    if not path.is_file():
+        return Postprocessing()
+    try:
+        return Postprocessing.model_validate(jsonio.read(path))
+    except (DataError, ValidationError) as error:
+        raise CheckpointError(
+            "cannot read the run's post-processing rules",
+            where=path,
+            why=" ".join(str(error).split())[:300],
+            fix=f"rm {path}, and predict without them",
+        ) from error
 
 
 def _bad_config(where: Path, error: Exception) -> CheckpointError:

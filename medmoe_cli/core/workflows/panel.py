@@ -144,7 +144,8 @@ class Panel:
         """The averaged probability of a wanted mask on one member's input grid (S, S)."""
         if self._same_grid:
             return _mean([self._answer(each).probabilities[self._row(place, each), 0] for each in self._asked(place)])
-        return self._members[number].prepared.fit.fit_image(self.on_slice(place)[None]).image[0]
+        fitted = self._members[number].prepared.fit.fit_image(self.on_slice(place)[None])
+        return fitted.image.reshape(fitted.valid.shape)
 
     def score(self, place: int) -> float | None:
         """The mean of the members' own estimates of a mask's quality."""
@@ -204,4 +205,5 @@ def _mean(maps: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     total = maps[0].copy()
     for each in maps[1:]:
         total += each
-    return total / np.float32(len(maps))
+    total /= len(maps)
+    return total

@@ -7,8 +7,10 @@ from typing import Literal, Protocol
 
 from medmoe_cli.core.base.errors import ConfigError
 from medmoe_cli.core.config.plan import Plan
-from medmoe_cli.core.nn.segmenter import Segmenter
+from medmoe_cli.core.nn.segmenter import PromptKind
 from medmoe_cli.core.workflows.requests import FromClassNames, FromMasks, FromNothing, RequestSource
+
+_WITHOUT = "none: it finds all its classes by itself"
 
 
 class Asked(Protocol):
@@ -31,25 +33,29 @@ class Asked(Protocol):
         """Class names."""
 
 
-def choose_requests(plan: Plan, segmenter: Segmenter, options: Asked) -> RequestSource:
+def choose_requests(
+    plan: Plan, *, kinds: frozenset[PromptKind], automatic: bool, mask_size: tuple[int, ...], options: Asked
+) -> RequestSource:
     """Where the requests come from when there is no prompts file.
+
+    Args:
+        plan: of the model that is asked.
+        kinds: prompt kinds that it (and every other model asked with it) answers.
+        automatic: it finds all classes at once.
+        mask_size: of the mask prompts it takes.
+        options: what the user asked for.
 
     Raises:
         ConfigError: nothing is prompted and the model cannot do without.
     """
     if options.prompts_from is not None:
         return FromMasks(
-            options.prompts_from,
-            plan,
-            kind=options.prompt_type,
-            clicks=options.clicks,
-            mask_size=segmenter.mask_size,
+            options.prompts_from, plan, kind=options.prompt_type, clicks=options.clicks, mask_size=mask_size
         )
     if options.text:
         return FromClassNames(plan, options.text)
-    kinds = segmenter.prompt_kinds
     if "none" in kinds:
-        return FromNothing(value=next(iter(plan.labels.values())) if plan.binary else 0)
+        return FromNothing(value=value_for_nothing(plan, automatic=automatic))
     if "text" in kinds:
         return FromClassNames(plan, ())
     raise ConfigError(
@@ -59,16 +65,25 @@ def choose_requests(plan: Plan, segmenter: Segmenter, options: Asked) -> Request
     )
 
 
-def require_kinds(segmenter: Segmenter, source: RequestSource) -> None:
-    """Refuse prompt kinds that the model was not built for.
+def value_for_nothing(plan: Plan, *, automatic: bool) -> int:
+    """What an unprompted request asks for: all classes at once (0), or the one class there is."""
+    return next(iter(plan.labels.values())) if plan.binary and not automatic else 0
+
+
+def require_kinds(asked: frozenset[PromptKind], answered: frozenset[PromptKind]) -> None:
+    """Refuse prompt kinds that a model was not built for.
 
     Raises:
         ConfigError: it was not.
     """
-    missing = sorted(source.kinds - segmenter.prompt_kinds)
+    missing = sorted(asked - answered)
     if missing:
         raise ConfigError(
             f"this model does not answer {', '.join(missing)} prompts",
-            why=f"it answers {', '.join(sorted(segmenter.prompt_kinds))}",
-            fix="prompt it another way, or train with the kind switched on",
+            why=f"it answers {_WITHOUT if answered == {'none'} else ', '.join(sorted(answered))}",
+            fix=(
+                "leave the prompts out"
+                if answered == {"none"}
+                else "prompt it another way, or train with the kind switched on"
+            ),
         )

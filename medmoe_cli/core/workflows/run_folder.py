@@ -18,7 +18,7 @@ from medmoe_cli.core.config.presets import SECTION_KEYS, Preset
 from medmoe_cli.core.data.stored import read_stored
 
 CONFIG_NAME, PLAN_NAME, DATASET_NAME = "config.resolved.yaml", "plan.json", "dataset.json"
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS, POSTPROCESSING_NAME = "checkpoints", "postprocessing.json"
 _ORIGIN = re.compile(r"^  (?P<key>\w+): .*  # (?P<origin>[^#]*)$")
 _SECTION = re.compile(r"^(?P<section>\w+):$")
 _RUN_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")

@@ -30,7 +30,6 @@ from medmoe_cli.core.engine import optim
 from medmoe_cli.core.engine.checkpoint import Checkpoints
 from medmoe_cli.core.engine.device import Compute, resolve_compute
 from medmoe_cli.core.engine.distributed import start_fabric
-from medmoe_cli.core.engine.inference import Inference
 from medmoe_cli.core.engine.job import Job, Trained
 from medmoe_cli.core.engine.measure import MadeUp, measure_step
 from medmoe_cli.core.engine.signals import StopFlag
@@ -41,6 +40,7 @@ from medmoe_cli.core.nn.backbones import load_backbone
 from medmoe_cli.core.nn.segmenter import Segmenter
 from medmoe_cli.core.nn.weights import load_into, load_tensors
 from medmoe_cli.core.reporting.curves import draw_progress
+from medmoe_cli.core.workflows.answering import ready
 from medmoe_cli.core.workflows.check import ensure_checked
 from medmoe_cli.core.workflows.configure import ChosenPreset, choose_preset, configure
 from medmoe_cli.core.workflows.model_folder import best_checkpoint
@@ -327,12 +327,7 @@ class _Training:
         best = best_checkpoint(folder.path, self.reporter)
         load_into(segmenter, load_tensors(best / "model.safetensors"), where=best)
         predict = self.resolved.predict
-        inference = Inference(
-            segmenter,
-            compute=self.compute,
-            batch_size=predict.batch_size,
-            queries_per_batch=predict.queries_per_batch,
-        )
+        inference = ready(segmenter, plan=self.plan, predict=predict, compute=self.compute)
 
         def check() -> None:
             if stop.wanted:
@@ -342,10 +337,11 @@ class _Training:
 
         return run_validate(
             cases=_cases(self.dataset, samples.split.validation),
+            training=_cases(self.dataset, samples.split.train),
             dataset_root=self.dataset.root,
             plan=self.plan,
             inference=inference,
-            threshold=predict.threshold,
+            predict=predict,
             folder=folder.path / "validation",
             reporter=self.reporter,
             check=check,

@@ -1,8 +1,11 @@
 """A run's last word: its validation cases at native resolution, in the scans' own geometry.
 
-`validation/masks` are written as predictions are, `validation/summary.json` is `evaluate`'s, `validation/previews` has
-one picture per case, and `validation/prompts.json` compares the prompt kinds on the instances (one class on one slice)
-with an ellipse drawn into each instance's box, which needs no network.
+`validation/masks` are written as predictions are, `validation/summary.json` is `evaluate`'s, and
+`validation/previews` has one picture per case. For prompted methods `validation/prompts.json` compares the prompt
+kinds on the instances (one class on one slice) with an ellipse drawn into each instance's box, which needs no network.
+`validation/routing.json` counts how often each expert was used for the masks. `postprocessing.json`, beside
+`validation`, holds the rules that the training labels suggest and these cases confirm; the masks that a model makes
+by itself or by a class's name are written after them.
 """
 
 from __future__ import annotations
@@ -19,37 +22,28 @@ from medmoe_cli.core.base import jsonio
 from medmoe_cli.core.base.errors import DataError
 from medmoe_cli.core.base.progress import Reporter
 from medmoe_cli.core.config.plan import Plan
+from medmoe_cli.core.config.postprocessing import Postprocessing
+from medmoe_cli.core.config.sections import PredictConfig
 from medmoe_cli.core.data.dataset import Case
 from medmoe_cli.core.data.prepare import Prepared, prepare
-from medmoe_cli.core.engine.inference import Inference
+from medmoe_cli.core.engine.inference import Answer, Inference
 from medmoe_cli.core.imaging.write import label_ending, write_labels
-from medmoe_cli.core.nn.prompts import tight_box
+from medmoe_cli.core.metrics.summary import EvaluationSummary
 from medmoe_cli.core.reporting.overlay import draw_preview
 from medmoe_cli.core.workflows.case_output import file_labels, preview_rows
 from medmoe_cli.core.workflows.evaluate import run_evaluate
+from medmoe_cli.core.workflows.instance_tally import InstanceTally, WayScore
+from medmoe_cli.core.workflows.postprocess import RuleTrial, apply_rules, one_piece_classes
+from medmoe_cli.core.workflows.request_choice import value_for_nothing
 from medmoe_cli.core.workflows.requests import FromClassNames, FromMasks, FromNothing, Request, reference_slices
+from medmoe_cli.core.workflows.routing_tally import RoutingTally
+from medmoe_cli.core.workflows.run_folder import POSTPROCESSING_NAME
 from medmoe_cli.core.workflows.scans import ScanCase, read_scan
-from medmoe_cli.core.workflows.segmenting import Answered, Segmented, segment
+from medmoe_cli.core.workflows.segmenting import Segmented, segment
 
 Way = Literal["none", "box", "point", "text"]
 _NAMES: dict[Way, str] = {"none": "no prompts", "box": "box prompts", "point": "one point", "text": "class names"}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WayScore:
-    """Mean Dice over instances for one way of prompting.
-
-    Attributes:
-        way: box, point, text or none; 'ellipse' is the baseline.
-        mean_dice: over all instances.
-        dice_per_class: mean over the class's instances.
-        num_instances: how many there are.
-    """
-
-    way: str
-    mean_dice: float
-    dice_per_class: dict[str, float]
-    num_instances: int
+_UNPROMPTED: tuple[Way, ...] = ("none", "text")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,94 +53,170 @@ class Validation:
     Attributes:
         masks_prompted_by: the way the masks and the summary were made.
         mean_dice: of the summary, over classes and cases.
-        ways: scores per way on instances, the ellipse among them.
+        dice_per_class: of the summary, by class name; None where no case has the class.
+        ways: scores per way on instances, the ellipse among them; none for automatic methods.
         tokens: per way, how often each routed token made the mask.
+        rules: the post-processing that was learned, with its reasons.
     """
 
     masks_prompted_by: str
     mean_dice: float | None
+    dice_per_class: dict[str, float | None]
     ways: tuple[WayScore, ...]
     tokens: dict[str, dict[int, int]]
+    rules: Postprocessing
 
 
 def run_validate(
     *,
     cases: Sequence[Case],
+    training: Sequence[Case],
     dataset_root: Path,
     plan: Plan,
     inference: Inference,
-    threshold: float,
+    predict: PredictConfig,
     folder: Path,
     reporter: Reporter,
     check: Callable[[], None] = lambda: None,
 ) -> Validation:
-    """Predict and score labelled cases.
+    """Predict and score labelled cases, and learn post-processing.
 
     Args:
         cases: the fold's validation cases.
+        training: the cases whose labels suggest rules.
         dataset_root: the dataset's folder, for its labels and label names.
         plan: the run's plan.
         inference: the trained model.
-        threshold: of the probabilities.
+        predict: its threshold, and whether rules are applied.
         folder: `validation/` of the run.
         reporter: receives progress.
         check: called between slices; raises to interrupt.
     """
-    ways = _ways(inference, plan)
-    tally = _Tally(plan)
-    reporter.start("validate", len(cases))
-    for case in cases:
-        check()
+    return _Validation(plan, inference, predict, folder, reporter, check).run(cases, training, dataset_root)
+
+
+class _Validation:
+    def __init__(
+        self,
+        plan: Plan,
+        inference: Inference,
+        predict: PredictConfig,
+        folder: Path,
+        reporter: Reporter,
+        check: Callable[[], None],
+    ) -> None:
+        self.plan, self.inference, self.predict = plan, inference, predict
+        self.folder, self.reporter, self.check = folder, reporter, check
+        self.ways = _ways(inference, plan)
+        self.tally = InstanceTally(plan)
+        self.routing = RoutingTally()
+        self.names = {value: name for name, value in plan.labels.items()}
+
+    def run(self, cases: Sequence[Case], training: Sequence[Case], dataset_root: Path) -> Validation:
+        unprompted = next((way for way in self.ways if way in _UNPROMPTED), None)
+        suggested = one_piece_classes(training, self.plan, self.reporter) if unprompted else ()
+        trial = RuleTrial(suggested)
+        self.reporter.start("validate", len(cases))
+        for case in cases:
+            self._case(case, trial, unprompted)
+            self.reporter.advance(case.id)
+        self.reporter.finish()
+        rules = trial.rules()
+        if self.predict.postprocess and self.ways[0] == unprompted:
+            changed = trial.changed(rules)
+            for case in cases:
+                if case.id in changed:
+                    self._apply(case, rules)
+        jsonio.write(self.folder.parent / POSTPROCESSING_NAME, rules)
+        used = self.routing.result()
+        if used.places:
+            jsonio.write(self.folder / "routing.json", used)
+        return self._conclude(dataset_root, rules)
+
+    def _case(self, case: Case, trial: RuleTrial, unprompted: Way | None) -> None:
+        """Predict a case in every way; the first one's mask is written."""
+        prepared, reference = self._read(case)
+        first: Segmented | None = None
+        for way in self.ways:
+            segmented = segment(
+                prepared,
+                _requests(way, reference, prepared, self.inference, self.plan),
+                self.inference,
+                threshold=self.predict.threshold,
+                listen=self.tally.listener(way, reference),
+                watch=self._watch(case.id) if first is None else None,
+                check=self.check,
+            )
+            self.tally.add_tokens(way, segmented)
+            if way == unprompted:
+                trial.add(case.id, segmented.labels_SHW, reference)
+            first = first or segmented
+        assert first is not None
+        if not self.inference.automatic:
+            self.tally.ellipses(reference)
+        self._write(case, prepared, first, reference)
+
+    def _apply(self, case: Case, rules: Postprocessing) -> None:
+        """Write a case again after the rules."""
+        self.check()
+        prepared, reference = self._read(case)
+        labels = reference_slices(self._mask(case, prepared), prepared)
+        raw = Segmented(labels_SHW=np.array(labels, labels.dtype), prompts={}, num_requests=0, tokens={})
+        self._write(case, prepared, apply_rules(raw, rules, self.plan), reference)
+
+    def _read(self, case: Case) -> tuple[Prepared, NDArray[np.integer]]:
+        self.check()
         if case.label is None:
             raise DataError("validation case without a label", where=case.id, fix="medmoe check DATA")
-        image = read_scan(ScanCase(id=case.id, files=case.images), num_channels=len(plan.channels))
-        prepared = prepare(image, plan)
-        reference = reference_slices(case.label, prepared)
-        first: Segmented | None = None
-        for way in ways:
-            requests = _requests(way, reference, prepared, inference, plan)
-            segmented = segment(
-                prepared, requests, inference, threshold=threshold, listen=tally.listener(way, reference), check=check
-            )
-            tally.add_tokens(way, segmented)
-            first = first or segmented
-        tally.ellipses(reference)
-        assert first is not None
-        mask = folder / "masks" / f"{case.id}{label_ending(image)}"
-        write_labels(mask, file_labels(prepared, first), image, label_names=plan.file_names)
-        names = {value: name for name, value in plan.labels.items()}
-        rows = preview_rows(prepared, first, reference)
-        draw_preview(folder / "previews" / f"{case.id}.png", rows, names=names, title=f"{case.id}, {_NAMES[ways[0]]}")
-        reporter.advance(case.id)
-    reporter.finish()
-    summary = run_evaluate(
-        predictions=folder / "masks",
-        references=dataset_root / "labelsTr",
-        output=folder / "summary.json",
-        dataset=dataset_root,
-        ignore_missing=True,
-        reporter=_Quiet(reporter),
-    )
-    result = Validation(
-        masks_prompted_by=ways[0],
-        mean_dice=summary.aggregate.overall["Dice"].mean,
-        ways=tally.scores(),
-        tokens=tally.tokens,
-    )
-    jsonio.write(folder / "prompts.json", result)
-    return result
+        image = read_scan(ScanCase(id=case.id, files=case.images), num_channels=len(self.plan.channels))
+        prepared = prepare(image, self.plan)
+        return prepared, reference_slices(case.label, prepared)
+
+    def _mask(self, case: Case, prepared: Prepared) -> Path:
+        return self.folder / "masks" / f"{case.id}{label_ending(prepared.image)}"
+
+    def _write(self, case: Case, prepared: Prepared, segmented: Segmented, reference: NDArray[np.integer]) -> None:
+        labels = file_labels(prepared, segmented)
+        write_labels(self._mask(case, prepared), labels, prepared.image, label_names=self.plan.file_names)
+        rows = preview_rows(prepared, segmented, reference)
+        title = f"{case.id}, {_NAMES[self.ways[0]]}"
+        draw_preview(self.folder / "previews" / f"{case.id}.png", rows, names=self.names, title=title)
+
+    def _watch(self, case: str) -> Callable[[list[int], Answer], None]:
+        def watch(values: list[int], answer: Answer) -> None:
+            self.routing.add(case, [self.names.get(value) for value in values], answer.routing)
+
+        return watch
+
+    def _conclude(self, dataset_root: Path, rules: Postprocessing) -> Validation:
+        """Score the masks."""
+        summary = run_evaluate(
+            predictions=self.folder / "masks",
+            references=dataset_root / "labelsTr",
+            output=self.folder / "summary.json",
+            dataset=dataset_root,
+            ignore_missing=True,
+            reporter=_Quiet(self.reporter),
+        )
+        result = Validation(
+            masks_prompted_by=self.ways[0],
+            mean_dice=summary.aggregate.overall["Dice"].mean,
+            dice_per_class=_dice_per_class(summary),
+            ways=() if self.inference.automatic else self.tally.scores(),
+            tokens=self.tally.tokens,
+            rules=rules,
+        )
+        if result.ways:
+            jsonio.write(self.folder / "prompts.json", result)
+        return result
 
 
-def ellipse_in(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The ellipse inscribed in a mask's tight box, (rows, cols): what a box says by itself."""
-    box = tight_box(mask)
-    if box is None:
-        return np.zeros(mask.shape, bool)
-    x0, y0, x1, y1 = box
-    y, x = np.ogrid[: mask.shape[0], : mask.shape[1]]
-    across = (x + 0.5 - (x0 + x1) / 2) / ((x1 - x0) / 2)
-    down = (y + 0.5 - (y0 + y1) / 2) / ((y1 - y0) / 2)
-    return np.asarray(across**2 + down**2 <= 1)
+def _dice_per_class(summary: EvaluationSummary) -> dict[str, float | None]:
+    found = {}
+    for one in summary.aggregate.classes:
+        dice = one.statistics["Dice"]
+        found[one.scored.name] = dice.mean if dice.n_used else None
+    return found
 
 
 def _ways(inference: Inference, plan: Plan) -> tuple[Way, ...]:
@@ -160,58 +230,11 @@ def _requests(
     way: Way, reference: NDArray[np.integer], prepared: Prepared, inference: Inference, plan: Plan
 ) -> tuple[Request, ...]:
     if way == "none":
-        return FromNothing(value=next(iter(plan.labels.values())) if plan.binary else 0).requests("", prepared)
+        value = value_for_nothing(plan, automatic=inference.automatic)
+        return FromNothing(value=value).requests("", prepared)
     if way == "text":
         return FromClassNames(plan, ()).requests("", prepared)
     return FromMasks.simulated(reference, prepared, plan, kind=way, clicks=0, mask_size=inference.segmenter.mask_size)
-
-
-class _Tally:
-    """Collects Dice per way and class over instances: the slices on which a class is present."""
-
-    def __init__(self, plan: Plan) -> None:
-        self._names = {value: name for name, value in plan.labels.items()}
-        self._dice: dict[str, dict[int, list[float]]] = {}
-        self.tokens: dict[str, dict[int, int]] = {}
-
-    def listener(self, way: str, reference: NDArray[np.integer]) -> Callable[[Answered], None]:
-        def listen(answered: Answered) -> None:
-            request = answered.request
-            self._add(way, request.value, answered.probability > 0.5, reference[request.slice_index] == request.value)
-
-        return listen
-
-    def ellipses(self, reference: NDArray[np.integer]) -> None:
-        for labels in reference:
-            for value in np.unique(labels).tolist():
-                if value:
-                    mask = labels == value
-                    self._add("ellipse", value, ellipse_in(mask), mask)
-
-    def add_tokens(self, way: str, segmented: Segmented) -> None:
-        counts = self.tokens.setdefault(way, {})
-        for token, count in segmented.tokens.items():
-            counts[token] = counts.get(token, 0) + count
-
-    def scores(self) -> tuple[WayScore, ...]:
-        found = []
-        for way, classes in self._dice.items():
-            everything = [dice for values in classes.values() for dice in values]
-            found.append(
-                WayScore(
-                    way=way,
-                    mean_dice=float(np.mean(everything)),
-                    dice_per_class={self._names[value]: float(np.mean(classes[value])) for value in sorted(classes)},
-                    num_instances=len(everything),
-                )
-            )
-        return tuple(found)
-
-    def _add(self, way: str, value: int, found: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> None:
-        if value not in self._names or not wanted.any():
-            return
-        dice = 2 * float((found & wanted).sum()) / float(found.sum() + wanted.sum())
-        self._dice.setdefault(way, {}).setdefault(value, []).append(dice)
 
 
 class _Quiet:

@@ -1,0 +1,244 @@
+"""The models of one prediction: one, or several whose probabilities are averaged.
+
+The order in which models are named changes nothing: they are sorted by the sha256 of their weights, and the first of
+them numbers the classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+from medmoe_cli.core.base.errors import CheckpointError, ConfigError, MedMoEError, raise_all
+from medmoe_cli.core.base.hashing import value_sha256
+from medmoe_cli.core.base.progress import Reporter
+from medmoe_cli.core.base.workspace import Workspace
+from medmoe_cli.core.config.plan import Plan
+from medmoe_cli.core.config.postprocessing import Postprocessing
+from medmoe_cli.core.data.prepare import prepare
+from medmoe_cli.core.data.prompts_file import PromptsFile
+from medmoe_cli.core.engine.device import Compute
+from medmoe_cli.core.engine.inference import Inference
+from medmoe_cli.core.imaging.image import Image
+from medmoe_cli.core.nn.segmenter import PromptKind
+from medmoe_cli.core.workflows.answering import ready
+from medmoe_cli.core.workflows.model_folder import LoadedModel, load_model
+from medmoe_cli.core.workflows.panel import Member
+from medmoe_cli.core.workflows.postprocess import common_rules
+from medmoe_cli.core.workflows.request_choice import Asked, choose_requests, require_kinds
+from medmoe_cli.core.workflows.requests import FromFile, RequestSource
+
+_TRAINED_ALIKE = "name models of the same classes and images, or predict with each by itself"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ensemble:
+    """Models that are asked the same.
+
+    Attributes:
+        models: sorted by sha256.
+        inferences: the same, ready to answer.
+        sources: what is asked of each.
+        rules: post-processing that all of them have learned; none when it is switched off.
+    """
+
+    models: tuple[LoadedModel, ...]
+    inferences: tuple[Inference, ...]
+    sources: tuple[RequestSource, ...]
+    rules: Postprocessing
+
+    @property
+    def plan(self) -> Plan:
+        """The plan that numbers the classes."""
+        return self.models[0].plan
+
+    @property
+    def threshold(self) -> float:
+        """The mean of the models' thresholds."""
+        return sum(model.predict.threshold for model in self.models) / len(self.models)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Where the models' weights came from."""
+        return tuple(str(model.source) for model in self.models)
+
+    def identity(self) -> str:
+        """Changes with the models, their rules, and what is averaged over; never with the models' order."""
+        return value_sha256(
+            {
+                "models": [model.sha256 for model in self.models],
+                "views": [list(inference.mirroring.axes) for inference in self.inferences],
+                "rules": [[rule.label, rule.keep] for rule in self.rules.rules],
+                "threshold": self.threshold,
+                "precision": self.inferences[0].compute.precision,
+            }
+        )
+
+    def members(self, case_id: str, image: Image) -> tuple[Member, ...]:
+        """Every model before a scan, with what is asked of it.
+
+        Raises:
+            DataError: the case has no prompts, or ones that do not fit the image.
+        """
+        found = []
+        for model, inference, source in zip(self.models, self.inferences, self.sources, strict=True):
+            prepared = prepare(image, model.plan)
+            numbers = {value: self.plan.labels[name] for name, value in model.plan.labels.items()}
+            requests = source.requests(case_id, prepared)
+            if model.plan.labels == self.plan.labels:
+                found.append(Member(prepared=prepared, requests=requests, inference=inference))
+                continue
+            found.append(
+                Member(
+                    prepared=prepared,
+                    requests=tuple(replace(one, value=numbers.get(one.value, 0)) for one in requests),
+                    inference=inference,
+                    channels=(0, *(model.plan.labels[name] for name in self.plan.class_names)),
+                )
+            )
+        return tuple(found)
+
+
+class _Options(Asked, Protocol):
+    """The part of the options that an ensemble is built by."""
+
+    @property
+    def mirroring(self) -> bool:
+        """Average over mirrored views where a model says so."""
+
+    @property
+    def postprocessing(self) -> bool:
+        """Apply the rules that the models have learned."""
+
+
+def load_models(names: Sequence[str], *, workspace: Workspace, reporter: Reporter) -> tuple[LoadedModel, ...]:
+    """The models of these names, sorted by sha256; without a name the newest finished run.
+
+    Raises:
+        ConfigError: a name of several folds, or the same model twice.
+        CheckpointError: no such model, damaged, or models that cannot be averaged; every problem of the latter.
+    """
+    wanted: Sequence[str | None] = names or (None,)
+    loaded = [load_model(name, workspace=workspace, reporter=reporter) for name in wanted]
+    problems: list[MedMoEError] = []
+    seen: dict[str, LoadedModel] = {}
+    for model in loaded:
+        if model.sha256 in seen:
+            problems.append(
+                ConfigError(
+                    "the same model twice",
+                    where="-m",
+                    why=f"{model.source} and {seen[model.sha256].source} hold the same weights",
+                    fix="name it once",
+                )
+            )
+        seen[model.sha256] = model
+    for model in loaded[1:]:
+        problems += _differences(loaded[0], model)
+    raise_all(problems)
+    return tuple(sorted(loaded, key=lambda model: model.sha256))
+
+
+def assemble(
+    models: Sequence[LoadedModel],
+    *,
+    compute: Compute,
+    options: _Options,
+    prompts: PromptsFile | None,
+) -> Ensemble:
+    """Make the models ready, and choose what is asked of them.
+
+    Raises:
+        ConfigError: prompts that none of the models answers, or none where they need some.
+        CheckpointError: prompts that only some of them answer.
+    """
+    inferences = tuple(
+        ready(model.segmenter, plan=model.plan, predict=model.predict, compute=compute, mirroring=options.mirroring)
+        for model in models
+    )
+    kinds = frozenset.intersection(*(model.segmenter.prompt_kinds for model in models))
+    plans = [_with_words_of(models[0].plan, model.plan) for model in models]
+    sources = tuple(
+        FromFile(prompts, plan)
+        if prompts is not None
+        else choose_requests(
+            plan,
+            kinds=kinds,
+            automatic=inference.automatic,
+            mask_size=inference.segmenter.mask_size,
+            options=options,
+        )
+        for plan, inference in zip(plans, inferences, strict=True)
+    )
+    _require_answers(models, sources[0].kinds, kinds)
+    rules = common_rules([model.postprocessing if model.predict.postprocess else Postprocessing() for model in models])
+    return Ensemble(
+        models=tuple(models),
+        inferences=inferences,
+        sources=sources,
+        rules=rules if options.postprocessing else Postprocessing(),
+    )
+
+
+def _with_words_of(first: Plan, plan: Plan) -> Plan:
+    """The plan with the first model's words for the classes, in which prompts may speak of them."""
+    return plan.model_copy(update={"class_prompts": first.class_prompts})
+
+
+def _require_answers(
+    models: Sequence[LoadedModel], asked: frozenset[PromptKind], common: frozenset[PromptKind]
+) -> None:
+    """Refuse prompts that not all models answer."""
+    if asked <= common:
+        return
+    for model in models:
+        if asked <= model.segmenter.prompt_kinds:
+            break
+    else:
+        require_kinds(asked, common)
+        return
+    problems: list[MedMoEError] = [
+        CheckpointError(
+            "models cannot be averaged",
+            where=other.source,
+            why=f"prompts: {model.source} answers {_words(model.segmenter.prompt_kinds)}, "
+            f"it answers {_words(other.segmenter.prompt_kinds)}",
+            fix="prompt with what all of them answer, or predict with each by itself",
+        )
+        for other in models
+        if not asked <= other.segmenter.prompt_kinds
+    ]
+    raise_all(problems)
+
+
+def _words(kinds: frozenset[PromptKind]) -> str:
+    return ", ".join(sorted(kinds))
+
+
+_Key = Literal["plan.labels", "plan.channels", "plan.slice_axis", "plan.dims", "task"]
+
+
+def _differences(first: LoadedModel, other: LoadedModel) -> list[MedMoEError]:
+    """Every key in which two models are too different to be averaged."""
+    keys: dict[_Key, Callable[[LoadedModel], str]] = {
+        "plan.labels": lambda model: ", ".join(sorted(model.plan.labels)),
+        "plan.channels": lambda model: str(len(model.plan.channels)),
+        "plan.slice_axis": lambda model: str(model.plan.slice_axis),
+        "plan.dims": lambda model: str(model.plan.dims),
+        "task": lambda model: "all classes at once" if _is_automatic(model) else "one mask per prompt or class name",
+    }
+    return [
+        CheckpointError(
+            "models cannot be averaged",
+            where=other.source,
+            why=f"{key}: {read(first)} in {first.source}, {read(other)} in {other.source}",
+            fix=_TRAINED_ALIKE,
+        )
+        for key, read in keys.items()
+        if read(first) != read(other)
+    ]
+
+
+def _is_automatic(model: LoadedModel) -> bool:
+    return all(stage.task == "automatic" for stage in model.segmenter.stages())
