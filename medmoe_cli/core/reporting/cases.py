@@ -142,9 +142,10 @@ def _outlines(axis: Axes, item: CaseSlice, view: tuple[slice, slice], colours: M
             mask = np.pad((labels == value)[view].astype(float), 1)
             x, y = np.arange(mask.shape[1]) - 1, np.arange(mask.shape[0]) - 1
             drawn = axis.contour(
-                x, y, mask, levels=[0.5], colors=[colours.get(value, "white")], linewidths=1.8, linestyles=[style]
+                x, y, mask, levels=[0.5], colors=[colours.get(value, "white")], linewidths=2.0, linestyles=[style]
             )
-            drawn.set_path_effects(halo)
+            if style == "solid":  # a halo of dashes would fill their gaps
+                drawn.set_path_effects(halo)
     rows, cols = view[0].stop - view[0].start, view[1].stop - view[1].start
     axis.set(xlim=(-0.5, cols - 0.5), ylim=(rows - 0.5, -0.5))
 

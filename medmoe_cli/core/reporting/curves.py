@@ -199,7 +199,7 @@ def _marker(lines: Sequence[Mapping[str, Any]]) -> str:
 
 def _finish(axes: Axes, title: str, x: str, y: str) -> None:
     if x == "epoch":
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_title(title, fontsize=9)
     axes.set_xlabel(x, fontsize=8)
     axes.set_ylabel(y, fontsize=8)

@@ -40,6 +40,11 @@ GLOSSARY = Terms(
             "A case that the model did not learn from; it only helped to choose which epoch's weights to keep.",
         ),
         (
+            "Token, layer, query",
+            "A token is one of the small squares that a picture is cut into for the network; layers look at it one "
+            "after another; a query asks for one structure.",
+        ),
+        (
             "Expert, router",
             "An expert is a part of the network that works on some inputs only; the router decides who works on what.",
         ),

@@ -13,7 +13,10 @@ from typing import Literal
 
 import jinja2
 
+from medmoe_cli.core.reporting.figures import DPI
+
 GENERATOR = "medmoe report"
+_SCREEN_DPI = 105
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,6 +86,12 @@ class Picture:
     def uri(self) -> str:
         """The picture as a data URI."""
         return "data:image/png;base64," + base64.b64encode(self.png).decode("ascii")
+
+    @property
+    def width_px(self) -> int:
+        """Width on the page: a drawn inch is a little more than an inch of the screen, letters are as tall as text."""
+        pixels = int.from_bytes(self.png[16:20], "big")  # IHDR comes first in every PNG
+        return round(pixels * _SCREEN_DPI / DPI)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib import patheffects
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
@@ -103,9 +104,11 @@ def _bars(places: Mapping[str, PlaceUse]) -> Picture:
 def _bar_panel(axes: Axes, shares: NDArray[np.float64], *, title: str) -> None:
     number = len(shares)
     axes.bar(range(1, number + 1), 100 * shares, color=EXPERT, width=0.7)
-    axes.axhline(100 / number, color=BALANCE_LINE, linestyle="--", linewidth=1.4)
+    axes.axhline(100 / number, color=BALANCE_LINE, linestyle="--", linewidth=1.4, zorder=1.5)
+    halo: list[patheffects.AbstractPathEffect] = [patheffects.withStroke(linewidth=2.5, foreground="white")]
     for expert, share in enumerate(shares, start=1):
-        axes.text(expert, 100 * share, f"{100 * share:.0f}", ha="center", va="bottom", fontsize=8, color=INK)
+        label = axes.text(expert, 100 * share, f"{100 * share:.0f}", ha="center", va="bottom", fontsize=8, color=INK)
+        label.set_path_effects(halo)
     axes.set_xticks(range(1, number + 1))
     axes.set_ylim(0, max(100 / number, 100 * float(shares.max())) * 1.18)
     plain_axes(axes, x="expert", y="share, %", title=title)
