@@ -62,7 +62,10 @@ def build_optimizer(
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=learning_rate, momentum=config.betas[0], nesterov=config.betas[0] > 0)
     kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
-    return kind(groups, lr=learning_rate, betas=config.betas)
+    # Fused on the CPU takes a quarter of the time; elsewhere its counters would have to live on the device, and with a
+    # gradient scaler it would undo the scale itself.
+    fused = config.precision != "16" and all(parameter.device.type == "cpu" for parameter in parameters.values())
+    return kind(groups, lr=learning_rate, betas=config.betas, fused=fused or None)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
