@@ -52,9 +52,16 @@ def set_modes(module: nn.Module) -> None:
 
 
 def build_optimizer(
-    config: TrainConfig, parameters: Mapping[str, nn.Parameter], *, learning_rate: float
+    config: TrainConfig, parameters: Mapping[str, nn.Parameter], *, learning_rate: float, scaled: bool = False
 ) -> torch.optim.Optimizer:
-    """The optimizer; vectors (biases, norms, scales) are not decayed."""
+    """The optimizer; vectors (biases, norms, scales) are not decayed.
+
+    Args:
+        config: the training section.
+        parameters: what trains.
+        learning_rate: of the first step.
+        scaled: a gradient scaler is used, which fused optimizers would undo themselves.
+    """
     decayed = [parameter for parameter in parameters.values() if parameter.ndim > 1]
     others = [parameter for parameter in parameters.values() if parameter.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
@@ -62,9 +69,8 @@ def build_optimizer(
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=learning_rate, momentum=config.betas[0], nesterov=config.betas[0] > 0)
     kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
-    # Fused on the CPU takes a quarter of the time; elsewhere its counters would have to live on the device, and with a
-    # gradient scaler it would undo the scale itself.
-    fused = config.precision != "16" and all(parameter.device.type == "cpu" for parameter in parameters.values())
+    # Fused on the CPU takes a quarter of the time; elsewhere its counters would have to live on the device.
+    fused = not scaled and all(parameter.device.type == "cpu" for parameter in parameters.values())
     return kind(groups, lr=learning_rate, betas=config.betas, fused=fused or None)
 
 

@@ -280,7 +280,12 @@ class Trainer:
         )
         self.reporter.start("training", self.total_epochs - self.state.epochs_closed)
         optim.set_modes(segmenter)
-        optimizer = optim.build_optimizer(self.config, parameters, learning_rate=self._rate(span, span.start))
+        optimizer = optim.build_optimizer(
+            self.config,
+            parameters,
+            learning_rate=self._rate(span, span.start),
+            scaled=self._scaler() is not None,
+        )
         average = optim.Average(parameters, self.config.ema) if self.config.ema else None
         if self._restored is not None and self.state.step > span.start:
             own, raw = optim.split_raw(self._restored.optimizer)

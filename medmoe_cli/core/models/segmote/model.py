@@ -81,7 +81,7 @@ class Segmote(Segmenter):
                 where="model.top_k",
                 fix=f"set model.top_k to {num_experts} or less, or model.num_experts to {config.top_k} or more",
             )
-        self.channel_mix = channel_mix(plan.input_channels)
+        self.channel_mix = channel_mix(plan.input_channels, context_slices=plan.context_slices)
         self.image_encoder = build_encoder(config, image_size=plan.input_size)
         width, grid = self.image_encoder.neck_width, self.image_encoder.grid
         self.prompt_encoder = build_prompt_encoder(width=width, image_size=plan.input_size, grid=grid)
