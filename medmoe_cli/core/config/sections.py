@@ -19,8 +19,11 @@ class PlanConfig(Section):
     input_size: int | None = Field(
         default=None, ge=32, le=2048, description="side of the network's square input, pixels"
     )
+    max_input_size: int | None = Field(
+        default=None, ge=32, le=2048, description="the planner's own choice of input_size is at most this (2D methods)"
+    )
     slice_axis: Literal["auto", "x", "y", "z"] = "auto"
-    normalization: Literal["auto", "ct", "percentile", "rgb", "none"] = "auto"
+    normalization: Literal["auto", "ct", "percentile", "rgb", "zscore", "none"] = "auto"
     mirror: Literal["auto", "on", "off"] = "auto"
     batch_size: int | None = Field(default=None, ge=1)
     num_experts: int | None = Field(default=None, ge=1)

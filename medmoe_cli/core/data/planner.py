@@ -152,8 +152,12 @@ def _input_size(draft: _Draft, slice_axis: int) -> int:
     finest = min(spacing[axis] for axis in shown)
     pixels = max(shape[axis] * spacing[axis] for axis in shown) / finest
     rounded = SIZE_STEP * max(1, math.ceil(round(pixels, 6) / SIZE_STEP))
-    size = max(MIN_INPUT_SIZE, min(MAX_INPUT_SIZE, rounded))
+    own = draft.overrides.max_input_size
+    most = MAX_INPUT_SIZE if own is None else SIZE_STEP * (own // SIZE_STEP)
+    size = max(min(MIN_INPUT_SIZE, most), min(most, rounded))
     limit = "" if size == rounded else f", at {'most' if size < rounded else 'least'} {size}"
+    if own is not None and size < rounded:
+        limit += ": max_input_size is set by the preset or --set"
     across, down = shown
     draft.reasons["input_size"] = (
         f"{size}: the median slice is {shape[across]:g}x{shape[down]:g} pixels, {pixels:.4g} of the finer spacing "

@@ -45,6 +45,7 @@ class Item:
         valid: bool (*S).
         queries: for the prompted task.
         finite: False when the image has NaN or Inf values.
+        owner: which expert answers for the sample; 0 the general model.
     """
 
     key: str
@@ -54,6 +55,7 @@ class Item:
     valid: NDArray[np.bool_]
     queries: tuple[Query, ...]
     finite: bool
+    owner: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,6 +75,7 @@ class Batch:
         masks: bool (Q, 1, *S).
         prompts: per chooser, the first prompt of each query.
         seeds: of each query's correction clicks.
+        owners: int64 (Q,), the expert that answers for each query's sample; 0 the general model.
     """
 
     keys: tuple[str, ...]
@@ -87,6 +90,7 @@ class Batch:
     masks: Tensor
     prompts: tuple[tuple[QueryPrompt, ...], ...]
     seeds: tuple[int, ...]
+    owners: Tensor
 
     @property
     def num_queries(self) -> int:
@@ -118,6 +122,7 @@ def join(items: Sequence[Item]) -> Batch:
         masks=torch.from_numpy(masks[:, None]),
         prompts=tuple(zip(*(query.prompts for _, query in queries), strict=True)),
         seeds=tuple(query.seed for _, query in queries),
+        owners=torch.tensor([items[row].owner for row, _ in queries], dtype=torch.long),
     )
 
 

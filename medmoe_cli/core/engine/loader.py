@@ -71,12 +71,12 @@ class DrawDataset(Dataset[Item | MedMoEError]):
         base = derive_seed(what.seed, draw.epoch, key, draw.repeat)
         sample = what.source.load(draw.index, seed=derive_seed(base, "augment") if what.augment else None)
         label = _class_positions(sample, what.values)
-        present = _present(label, sample.valid)
+        present = _present(label, sample, what.values)
         if what.augment and not present and what.source.classes(draw.index):
             # The augmentation moved everything out of sight: take the image as it is.
             sample = what.source.load(draw.index, seed=None)
             label = _class_positions(sample, what.values)
-            present = _present(label, sample.valid)
+            present = _present(label, sample, what.values)
         return Item(
             key=key,
             image=None if what.cache is not None else np.ascontiguousarray(sample.image, dtype=np.float32),
@@ -85,6 +85,7 @@ class DrawDataset(Dataset[Item | MedMoEError]):
             valid=sample.valid,
             queries=self._queries(label, sample.valid, present, base),
             finite=bool(np.isfinite(sample.image).all()),
+            owner=sample.owner,
         )
 
     def _queries(
@@ -203,6 +204,8 @@ def _class_positions(sample: Sample, values: Sequence[int]) -> NDArray[np.int64]
     return positions
 
 
-def _present(label: NDArray[np.int64], valid: NDArray[np.bool_]) -> list[int]:
-    """Positions (from 0) of the classes that can be seen."""
-    return [int(position) - 1 for position in np.unique(label[valid]) if position > 0]
+def _present(label: NDArray[np.int64], sample: Sample, values: Sequence[int]) -> list[int]:
+    """Positions (from 0) of the classes that can be seen and asked for."""
+    counts = np.bincount(label[sample.valid], minlength=1)
+    seen = [int(position) - 1 for position in np.flatnonzero(counts) if position > 0]
+    return seen if sample.asked is None else [position for position in seen if values[position] in sample.asked]

@@ -19,6 +19,8 @@ class Sample:
         valid: bool of the label's shape: False on padding (added to reach the network's square input).
         case_id: the case it comes from.
         index: the slice along the plan's slice axis (0 for 2D images and volumes).
+        asked: label values that may be asked for; None: every one present.
+        owner: which expert answers for the sample, counted from 1; 0 the general model.
     """
 
     image: NDArray[np.float32]
@@ -26,6 +28,8 @@ class Sample:
     valid: NDArray[np.bool_]
     case_id: str
     index: int
+    asked: tuple[int, ...] | None = None
+    owner: int = 0
 
 
 class SampleSource(Protocol):

@@ -64,6 +64,23 @@ def test_input_size(shape: tuple[int, int, int], spacing: tuple[float, float, fl
     assert words in decided.reasons["input_size"]
 
 
+@pytest.mark.parametrize(
+    ("shape", "most", "size", "words"),
+    [
+        ((512, 512, 90), 160, 160, ", at most 160: max_input_size is set by the preset or --set"),
+        ((512, 512, 90), 175, 160, ", at most 160: max_input_size"),
+        ((70, 90, 30), 160, 96, "rounded up to a multiple of 32"),
+        ((24, 20, 10), 32, 32, "rounded up"),
+        ((24, 20, 10), 160, 64, "at least 64"),
+        ((2000, 3000, 1), 2048, 2048, "at most 2048"),
+    ],
+)
+def test_input_size_is_at_most_the_presets(shape: tuple[int, int, int], most: int, size: int, words: str) -> None:
+    decided = plan(shapes=[shape], overrides=PlanConfig(max_input_size=most))
+    assert decided.input_size == size
+    assert words in decided.reasons["input_size"]
+
+
 @pytest.mark.parametrize("name", ["CT", "ct", "CTA", "cbct", "CT_arterial", "abdomen-CT", "low dose ct", "CT1"])
 def test_ct_by_channel_name(name: str) -> None:
     decided = plan(dataset_of(channels=[name]), low=-60.5, high=240.25)
