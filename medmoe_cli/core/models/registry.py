@@ -15,6 +15,7 @@ from medmoe_cli.core.config.card import Card
 from medmoe_cli.core.config.plan import Plan
 from medmoe_cli.core.config.sections import Section
 from medmoe_cli.core.models.moe_sam.card import CARD as MOE_SAM
+from medmoe_cli.core.models.sam_med3d_moe.card import CARD as SAM_MED3D_MOE
 from medmoe_cli.core.models.segmote.card import CARD as SEGMOTE
 
 if TYPE_CHECKING:
@@ -95,7 +96,30 @@ class _Segmote:
         return Segmote.build(cast(SegmoteConfig, config), plan, backbone=backbone, restore=restore)
 
 
-_METHODS: Mapping[str, Method] = {"moe-sam": _MoeSam(), "segmote": _Segmote()}
+@dataclass(frozen=True, slots=True)
+class _SamMed3dMoe:
+    card: Card = SAM_MED3D_MOE
+
+    def config_class(self) -> type[Section]:
+        from medmoe_cli.core.models.sam_med3d_moe.config import SamMed3dMoeConfig
+
+        return SamMed3dMoeConfig
+
+    def backbone_name(self, config: Section) -> str | None:
+        from medmoe_cli.core.models.sam_med3d_moe.config import SamMed3dMoeConfig
+
+        return cast(SamMed3dMoeConfig, config).backbone_weights
+
+    def build(
+        self, config: Section, plan: Plan, *, backbone: Mapping[str, Tensor] | None = None, restore: bool = False
+    ) -> Segmenter:
+        from medmoe_cli.core.models.sam_med3d_moe.config import SamMed3dMoeConfig
+        from medmoe_cli.core.models.sam_med3d_moe.model import SamMed3dMoe
+
+        return SamMed3dMoe.build(cast(SamMed3dMoeConfig, config), plan, backbone=backbone, restore=restore)
+
+
+_METHODS: Mapping[str, Method] = {"moe-sam": _MoeSam(), "sam-med3d-moe": _SamMed3dMoe(), "segmote": _Segmote()}
 
 
 def method_names() -> tuple[str, ...]:
