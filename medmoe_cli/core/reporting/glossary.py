@@ -27,8 +27,8 @@ GLOSSARY = Terms(
         ),
         (
             "95 % CI (confidence interval)",
-            "If other patients of the same kind were drawn, the mean would lie in this range in about 95 of 100 draws; "
-            "it is wide when there are few cases.",
+            "The mean is known only as well as a few cases allow: of 100 such ranges, each from other patients of the "
+            "same kind, about 95 hold the true mean. It is wide when there are few cases.",
         ),
         (
             "Reference",

@@ -17,7 +17,12 @@ def millimetres(value: float | None) -> str:
     """A distance: one digit after the point, two below 1 mm."""
     if value is None or math.isnan(value):
         return DASH
-    return f"{value:.2f}" if abs(value) < 1 else f"{value:.1f}"
+    return f"{value:.{distance_digits([value])}f}"
+
+
+def distance_digits(distances_mm: Sequence[float]) -> int:
+    """Digits after the point for distances that are shown together."""
+    return 1 if max(map(abs, distances_mm), default=0.0) >= 1 else 2
 
 
 def signed(value: float | None, digits: int = 1) -> str:

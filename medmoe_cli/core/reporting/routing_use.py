@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 from matplotlib import patheffects
@@ -18,11 +19,14 @@ from medmoe_cli.core.reporting.palette import BALANCE_LINE, EXPERT, INK
 
 _MAX_BAR_PLACES = 12
 _MAX_CASE_ROWS = 40
+# What readers make of a place's name; others are shown as they are.
+_PLACES = {"feb": "Fusion of the encoder's layers (FEB)", "token": "Choice of the mask's token"}
 _IDLE_SHARE = 0.01
+_NARROW = 8
 
 
 def routing_blocks(use: RoutingUse) -> tuple[Block, ...]:
-    """A sentence and pictures per routed place, then tables."""
+    """A sentence and pictures per routed place, then tables by structure."""
     deciding = {name: place for name, place in use.places.items() if place.kind == "items choose"}
     choosing = {name: place for name, place in use.places.items() if place.kind == "experts choose"}
     blocks: list[Block] = []
@@ -30,9 +34,13 @@ def routing_blocks(use: RoutingUse) -> tuple[Block, ...]:
         blocks += _of_deciding(deciding)
     for name, place in choosing.items():
         blocks += _of_choosing(name, place)
-    for name, place in use.places.items():
-        blocks += _tables(name, place)
+    blocks += [_table(name, place, by="Structure") for name, place in use.places.items() if place.classes]
     return tuple(blocks)
+
+
+def routing_case_tables(use: RoutingUse) -> tuple[Block, ...]:
+    """A table per place: each case's shares."""
+    return tuple(_table(name, place, by="Case") for name, place in use.places.items() if place.cases)
 
 
 def totals(place: PlaceUse) -> NDArray[np.float64]:
@@ -159,7 +167,7 @@ def _of_choosing(name: str, place: PlaceUse) -> list[Block]:
         alt=f"Heat map of which {place.item} each expert chooses. {_sentence(listed(favourites, limit=16))}.",
         caption=f"What each expert chooses, in percent of its choices (each row adds up to 100), over all validation "
         f"cases. {_sentence(place.item)} 1 is the first.",
-        half=True,
+        half=number <= _NARROW,
     )
     figure = new_figure(5.4, 3.2)
     axes = figure.subplots()
@@ -196,36 +204,23 @@ def _heat_map(shares: NDArray[np.float64], *, x: str, y: str, columns: Sequence[
     return png_of(figure)
 
 
-def _tables(name: str, place: PlaceUse) -> list[Block]:
-    """By class and by case: shares of experts, or of items where experts choose."""
+def _table(name: str, place: PlaceUse, *, by: Literal["Structure", "Case"]) -> Table:
+    """Shares of experts, or of items where experts choose, by class or case."""
     chosen = place.kind == "experts choose"
     what = place.item if chosen else "expert"
     number = (place.num_items or 0) if chosen else place.num_experts
-    columns = tuple(f"{what} {index + 1}" for index in range(number))
-    found: list[Block] = []
-    for title, first, counted in (
-        ("by structure", "Structure", place.classes),
-        ("by case", "Case", place.cases),
-    ):
-        if not counted:
-            continue
-        rows = tuple(
-            (
-                key.replace("_", " ") if first == "Structure" else key,
-                *(percent(share) for share in _of_items(counts, chosen)),
-            )
-            for key, counts in list(counted.items())[:_MAX_CASE_ROWS]
-        )
-        left_out = len(counted) - len(rows)
-        found.append(
-            Table(
-                caption=f"{_spoken(name)}, {title}",
-                columns=(first, *columns),
-                rows=rows,
-                note=f"{left_out} more in validation/routing.json." if left_out else "",
-            )
-        )
-    return found
+    counted = place.cases if by == "Case" else place.classes
+    rows = tuple(
+        (key if by == "Case" else key.replace("_", " "), *(percent(share) for share in _of_items(counts, chosen)))
+        for key, counts in list(counted.items())[:_MAX_CASE_ROWS]
+    )
+    left_out = len(counted) - len(rows)
+    return Table(
+        caption=f"{_spoken(name)}, by {by.lower()}",
+        columns=(by, *(f"{what} {index + 1}" for index in range(number))),
+        rows=rows,
+        note=f"{left_out} more in validation/routing.json." if left_out else "",
+    )
 
 
 def _of_items(counts: Counts, chosen: bool) -> list[float]:
@@ -239,6 +234,8 @@ def _shares(counts: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _spoken(name: str) -> str:
     """'layer1' as 'Layer 1'."""
+    if name in _PLACES:
+        return _PLACES[name]
     words = "".join(
         f" {char}" if char.isdigit() and before.isalpha() else char
         for before, char in zip(" " + name, name, strict=False)

@@ -7,7 +7,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from medmoe_cli.core.reporting.figures import new_figure, plain_axes, png_of
-from medmoe_cli.core.reporting.numbers import count, listed, millimetres, ratio, signed, volume_digits
+from medmoe_cli.core.reporting.numbers import (
+    DASH,
+    count,
+    distance_digits,
+    listed,
+    millimetres,
+    ratio,
+    signed,
+    volume_digits,
+)
 from medmoe_cli.core.reporting.page import Block, Picture, Table, Text
 from medmoe_cli.core.reporting.palette import INK
 from medmoe_cli.core.reporting.summary_file import ClassRead, PromptingRead, StatisticRead, SummaryRead, UnitRead
@@ -39,7 +48,7 @@ def score_blocks(summary: SummaryRead, colours: Mapping[str, str]) -> tuple[Bloc
         ("Dice", "Dice (1 is perfect)", "Dice of every case"),
         ("HD95", "HD95 in mm (0 is perfect)", "HD95 of every case, in mm"),
     ):
-        if metric in summary.overall:
+        if any(unit.value(key, metric) is not None for unit in summary.metric_per_case for key in summary.classes):
             blocks.append(_box_plot(summary, colours, metric=metric, axis=axis, caption=caption))
     return tuple(blocks)
 
@@ -99,13 +108,15 @@ def percent_signed(share: float | None) -> str:
 
 def _with_interval(value: StatisticRead, metric: str, *, between: str = "\n") -> str:
     """The mean and its interval, in one precision."""
-    interval = value.ci95 or ()
+    if value.mean is None:
+        return DASH
+    numbers = (value.mean, *(value.ci95 or ()))
     if metric == "VolumeError":
-        digits = volume_digits([number for number in (value.mean, *interval) if number is not None])
-        mean, *ends = (signed(number, digits) for number in (value.mean, *interval))
+        mean, *ends = (signed(number, volume_digits(numbers)) for number in numbers)
+    elif metric == "HD95":
+        mean, *ends = (f"{number:.{distance_digits(numbers)}f}" for number in numbers)
     else:
-        write = millimetres if metric == "HD95" else ratio
-        mean, *ends = (write(number) for number in (value.mean, *interval))
+        mean, *ends = map(ratio, numbers)
     return f"{mean}{between}({' to '.join(ends)})" if ends else mean
 
 
@@ -122,6 +133,10 @@ def _absences(summary: SummaryRead) -> list[Text]:
     ]
     if not missed:
         return []
+    if all(
+        item.n_used == 0 or item.mean == 0 for item in (entry.metrics["Dice"] for entry in summary.classes.values())
+    ):
+        return [Text(text="The model finds nothing of any structure: it has not learned yet.", tone="warning")]
     text = f"Missed altogether: {listed(missed, limit=16)}."
     if "HD95" in summary.overall:
         text += " Such a case counts as Dice 0 but has no distance: HD95 alone looks better than it is."

@@ -18,7 +18,7 @@ from medmoe_cli.core.data.dataset import Dataset
 from medmoe_cli.core.reporting.decisions import decision_blocks, rule_blocks
 from medmoe_cli.core.reporting.glossary import GLOSSARY
 from medmoe_cli.core.reporting.page import Block, Missing, Page, Section, is_page, render
-from medmoe_cli.core.reporting.routing_use import routing_blocks
+from medmoe_cli.core.reporting.routing_use import routing_blocks, routing_case_tables
 from medmoe_cli.core.reporting.scores import case_table, score_blocks, ways_table
 from medmoe_cli.core.reporting.training import training_blocks
 from medmoe_cli.core.workflows.model_folder import LoadedModel, load_model
@@ -190,8 +190,9 @@ class _Parts:
         return (*blocks, ways_table(prompting)) if prompting is not None and prompting.ways else blocks
 
     def every_case(self) -> tuple[Block, ...]:
-        summary = self.sources.summary
-        return (Missing(part="table of cases", why=NOT_VALIDATED) if summary is None else case_table(summary),)
+        summary, routing = self.sources.summary, self.sources.routing
+        first = Missing(part="table of cases", why=NOT_VALIDATED) if summary is None else case_table(summary)
+        return (first, *(routing_case_tables(routing) if routing is not None else ()))
 
     def cases(self) -> tuple[Block, ...]:
         why = NOT_VALIDATED if self.sources.summary is None else self.no_dataset

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 
+from medmoe_cli.core.base.errors import DataError
 from medmoe_cli.core.reporting.curves import draw_progress, read_log
 
 
@@ -53,6 +54,12 @@ def test_a_line_cut_short_by_a_crash_is_left_out(tmp_path: Path) -> None:
     draw(tmp_path, [record("step", 10)], tail='{"kind": "ep')
     curves = read_log(tmp_path / "log.jsonl")
     assert (len(curves.steps), len(curves.epochs)) == (1, 0)
+
+
+def test_a_damaged_line_is_an_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text('{"kind": "epo\n' + json.dumps(record("step", 10)) + "\n")
+    with pytest.raises(DataError, match="line 1"):
+        read_log(tmp_path / "log.jsonl")
 
 
 def test_the_curves_show_the_numbers(tmp_path: Path) -> None:
