@@ -90,7 +90,12 @@ def _value(plan: Plan, key: str) -> str:
 def _window(channel: ChannelPlan) -> str:
     if channel.normalization == "ct":
         return f"{channel.name}: window {channel.low:.4g} to {channel.high:.4g}"
-    said = {"percentile": "each scan's own range", "rgb": "colours as they are", "none": "unchanged"}
+    said = {
+        "percentile": "each scan's own range",
+        "rgb": "colours as they are",
+        "zscore": "each scan's own mean and deviation",
+        "none": "unchanged",
+    }
     return f"{channel.name}: {said[channel.normalization]}"
 
 

@@ -14,8 +14,8 @@ from medmoe_cli.core.reporting.overlay import stretch
 from medmoe_cli.core.reporting.page import Picture
 
 _LAYER = re.compile(r"^layer \d+$")
-_PANEL_IN = 2.3
-_COLUMNS = 4
+_PANEL_IN = 2.0
+_COLUMNS = 5
 
 
 def feature_pictures(

@@ -194,7 +194,8 @@ def _limits(facts: ModelFacts) -> list[str]:
         "## Limits",
         "",
         "For research. It is no medical device, and nobody has tested it on scanners, protocols, ages or diseases that",
-        f"'{_line(facts.data.name)}' does not show. The numbers above are of that dataset alone.",
+        f"'{_line(facts.data.name)}' does not show."
+        + (" The numbers above are of that dataset alone." if facts.summary is not None else ""),
     ]
 
 

@@ -33,6 +33,9 @@ def headline(summary: SummaryRead) -> str:
     distance = summary.overall.get("HD95")
     if distance is not None and distance.mean is not None:
         text += f"; 95 % of the outline within {millimetres(distance.mean)} mm of the reference on average (HD95)"
+    missed = sum(item.n_missed for item in summary.classes.values())
+    if missed:
+        text += f"; {missed:,} of {dice.n_used:,} structures missed altogether"
     return text + "."
 
 

@@ -20,6 +20,7 @@ def test_the_headline_says_how_good_over_what() -> None:
     text = headline(SUMMARY)
     assert text.startswith("Mean Dice 0.600 (0.000 to 0.900) over 2 structures in 3 validation cases")
     assert "4.0 mm" in text
+    assert "1 of 5 structures missed altogether" in text
 
 
 def test_the_table_has_a_row_per_class_with_intervals_counts_and_its_colour() -> None:
