@@ -1,18 +1,22 @@
-"""`medmoe models`: add pretrained weights, list what the workspace holds, show one."""
+"""`medmoe models`: add pretrained weights, list what the workspace holds, show one, export and import trained ones."""
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medmoe_cli.session import session_of
+from medmoe_cli.session import Session, session_of
 
 if TYPE_CHECKING:
     from medmoe_cli.core.workflows.models import ModelEntry
+    from medmoe_cli.core.workflows.shared_model import SharedEntry
 
-models = typer.Typer(help="Pretrained backbones: add a checkpoint, list them, show one.", no_args_is_help=True)
+models = typer.Typer(
+    help="Backbones and trained models: add a public checkpoint, list, show, export, import.", no_args_is_help=True
+)
 
 
 @models.command("add")
@@ -65,17 +69,24 @@ def list_models_command(context: typer.Context) -> None:
                 {"name": entry.name, "size_mb": entry.size_mb, "problem": entry.problem, "record": entry.record}
                 for entry in found.models
             ],
+            "shared": [_shared_json(entry) for entry in found.shared],
             "trained": list(found.trained),
             "available": list(found.available),
         }
     )
+    if found.shared:
+        console.table(
+            f"trained models in {session.workspace.models}",
+            ["name", "method", "dataset", "classes", "MB", "problem"],
+            [_shared_row(entry) for entry in found.shared],
+        )
     if found.models:
         console.table(
             f"models in {session.workspace.models}",
             ["name", "architecture", "parameters", "MB", "licence", "added", "problem"],
             [_row(entry) for entry in found.models],
         )
-    else:
+    elif not found.shared:
         console.print(f"no models yet in {session.workspace.models}")
     if found.trained:
         console.table(
@@ -94,6 +105,20 @@ def list_models_command(context: typer.Context) -> None:
         console.next_command("medmoe presets list")
 
 
+def _shared_json(entry: SharedEntry) -> dict[str, object]:
+    record = entry.record
+    known = {} if record is None else {"method": record.method, "medmoe": record.medmoe, "files": record.files}
+    return {"name": entry.name, "folder": entry.folder, "size_mb": entry.size_mb, "problem": entry.problem, **known}
+
+
+def _shared_row(entry: SharedEntry) -> list[str | float | None]:
+    record = entry.record
+    if record is None:
+        return [entry.name, None, None, None, entry.size_mb, entry.problem]
+    classes = ", ".join(record.class_names)
+    return [entry.name, record.method, record.dataset, classes, entry.size_mb, entry.problem]
+
+
 def _row(entry: ModelEntry) -> list[str | float | None]:
     record = entry.record
     if record is None:
@@ -108,10 +133,14 @@ def show_model_command(
 ) -> None:
     """Show one model and check that its weights are those that were added."""
     session = session_of(context)
-    from medmoe_cli.core.workflows.models import show_model
+    from medmoe_cli.core.workflows.models import ModelEntry, show_model
 
     entry = show_model(session.workspace, name)
-    console, record = session.console, entry.record
+    console = session.console
+    if not isinstance(entry, ModelEntry):
+        _show_shared(session, entry)
+        return
+    record = entry.record
     assert record is not None
     console.json({"folder": entry.folder, "size_mb": entry.size_mb, "intact": True, **record.model_dump()})
     keys = record.keys
@@ -136,3 +165,105 @@ def show_model_command(
         ],
     )
     console.next_command("medmoe presets list")
+
+
+def _show_shared(session: Session, entry: SharedEntry) -> None:
+    record = entry.record
+    assert record is not None
+    session.console.json({**_shared_json(entry), "intact": True, "documents": record.documents})
+    session.console.table(
+        entry.name,
+        ["what", "value"],
+        [
+            ["folder", str(entry.folder)],
+            ["method", record.method],
+            ["dataset", record.dataset],
+            ["classes", ", ".join(record.class_names)],
+            ["experts", ", ".join(record.experts) or "none"],
+            ["size", f"{entry.size_mb} MB"],
+            ["files", "intact (sha256 checked)"],
+            ["written by", f"medmoe {record.medmoe}"],
+        ],
+    )
+    session.console.next_command(f"medmoe predict -i SCANS -o MASKS -m {shlex.quote(entry.name)}")
+
+
+@models.command("export")
+def export_model_command(
+    context: typer.Context,
+    model: Annotated[str, typer.Argument(help="A run, model folder or name, as predict -m takes it.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="A file that ends in .zip, or a folder. Its name is the model's.")
+    ],
+    licence: Annotated[
+        Path | None, typer.Option(help="Text file that becomes LICENSE; else one is written that names the parts'.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+) -> None:
+    """Write a trained model to share: weights, model.json, a model card and a licence; nothing in it is code.
+
+    Example: medmoe models export liver/segmote/run-001 -o liver-segmote.zip
+    """
+    session = session_of(context)
+    from medmoe_cli.core.workflows.export_model import export_model
+
+    written = export_model(
+        workspace=session.workspace,
+        model=model,
+        output=output,
+        licence=licence,
+        overwrite=overwrite,
+        reporter=session.console,
+    )
+    console = session.console
+    console.json(written)
+    if written.licence == "generated":
+        console.info("LICENSE names the licences of the model's parts; add your own terms with --licence FILE")
+    console.table(
+        written.name,
+        ["what", "value"],
+        [
+            ["written", str(written.path)],
+            ["method", written.method],
+            ["classes", ", ".join(written.class_names)],
+            ["files", ", ".join(written.files)],
+            ["size", f"{written.size_mb} MB"],
+            ["sha256 of the weights", written.weights_sha256],
+        ],
+    )
+    console.next_command(f"medmoe models import {shlex.quote(str(written.path))} --name {written.name}")
+
+
+@models.command("import")
+def import_model_command(
+    context: typer.Context,
+    source: Annotated[Path, typer.Argument(help="A zip or a folder that models export wrote.")],
+    name: Annotated[str | None, typer.Option(help="Keep it under another name than the file's.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model of that name.")] = False,
+) -> None:
+    """Bring a shared model into the workspace; it is checked whole before anything of it is kept.
+
+    Example: medmoe models import liver-segmote.zip --name liver
+    """
+    session = session_of(context)
+    from medmoe_cli.core.workflows.import_model import import_model
+
+    kept = import_model(
+        workspace=session.workspace, source=source, name=name, overwrite=overwrite, reporter=session.console
+    )
+    console = session.console
+    console.json(kept)
+    console.table(
+        kept.name,
+        ["what", "value"],
+        [
+            ["folder", str(kept.folder)],
+            ["method", kept.method],
+            ["paper", kept.paper],
+            ["classes", ", ".join(kept.class_names)],
+            ["answers", ", ".join(kept.prompt_kinds)],
+            ["experts", ", ".join(kept.experts) or "none"],
+            ["files", f"{len(kept.files)}, intact (sha256 checked)"],
+        ],
+    )
+    console.next_command(f"medmoe predict -i SCANS -o MASKS -m {kept.name}")

@@ -17,7 +17,7 @@ from pathlib import Path
 from pickle import UnpicklingError  # noqa: TID251 - torch raises it; nothing is unpickled here
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Size, Tensor, nn
 
@@ -108,6 +108,22 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     _require_file(path)
     try:
         return load_file(path)
+    except (SafetensorError, *_READ_ERRORS) as error:
+        raise CheckpointError(
+            "damaged weights file", where=path, why=_short(error), fix="restore the file from its source"
+        ) from error
+
+
+def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The names and shapes of a safetensors file, from its header alone; the header is checked against the file.
+
+    Raises:
+        CheckpointError: absent, damaged, or not safetensors.
+    """
+    _require_file(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no mapping
     except (SafetensorError, *_READ_ERRORS) as error:
         raise CheckpointError(
             "damaged weights file", where=path, why=_short(error), fix="restore the file from its source"

@@ -1,5 +1,7 @@
 """`medmoe models`: bring pretrained weights into the workspace, list what is there, show one.
 
+Shared models, which `models import` brings, lie beside the backbones and are listed with them.
+
 A public checkpoint is read once, without running any code, turned into safetensors under SAM's names and kept by
 sha256 as WORKSPACE/models/NAME/{model.safetensors, model.json}.
 """
@@ -12,7 +14,7 @@ from pathlib import Path
 
 import medmoe_cli
 from medmoe_cli.core.base import atomic, jsonio
-from medmoe_cli.core.base.errors import CheckpointError, ConfigError
+from medmoe_cli.core.base.errors import CheckpointError, ConfigError, DataError
 from medmoe_cli.core.base.hashing import file_sha256
 from medmoe_cli.core.base.progress import Reporter
 from medmoe_cli.core.base.suggest import did_you_mean
@@ -31,6 +33,8 @@ from medmoe_cli.core.config.backbones import (
 )
 from medmoe_cli.core.workflows.run_folder import all_folds
 from medmoe_cli.core.workflows.run_record import RunRecorder
+from medmoe_cli.core.workflows.shared_model import KIND, SharedEntry, shared_entry, verify_files
+from medmoe_cli.core.workflows.shared_model import read_record as read_shared
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,9 +68,10 @@ class TrainedRun:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelList:
-    """What the workspace holds, and the known backbones it does not hold."""
+    """What the workspace holds (backbones, shared models, runs), and the known backbones it does not hold."""
 
     models: tuple[ModelEntry, ...]
+    shared: tuple[SharedEntry, ...]
     trained: tuple[TrainedRun, ...]
     available: tuple[BackboneFacts, ...]
 
@@ -114,22 +119,28 @@ def add_model(
 def list_models(workspace: Workspace) -> ModelList:
     """Everything under WORKSPACE/models, damaged or not, by name, and every run; no weights are read."""
     folders = sorted(path.parent for path in workspace.models.glob(f"[!.]*/{RECORD_FILE}"))
-    entries = tuple(_entry(folder) for folder in folders)
+    entries = tuple(_entry(folder) for folder in folders if not _is_shared(folder))
     held = {entry.record.architecture for entry in entries if entry.record is not None}
     return ModelList(
         models=entries,
+        shared=tuple(shared_entry(folder) for folder in folders if _is_shared(folder)),
         trained=tuple(TrainedRun(name=run.name, step=run.last_step, folder=run.path) for run in all_folds(workspace)),
         available=tuple(facts for facts in BACKBONES.values() if facts.name not in held),
     )
 
 
-def show_model(workspace: Workspace, name: str) -> ModelEntry:
-    """One model, its weights checked against their sha256.
+def show_model(workspace: Workspace, name: str) -> ModelEntry | SharedEntry:
+    """One backbone or shared model, its weights checked against their sha256.
 
     Raises:
         CheckpointError: no such model, or damaged.
     """
     folder = find_model(workspace, name)
+    if _is_shared(folder):
+        record = read_shared(folder)
+        present = frozenset(file for file in record.entries if (folder / file).is_file())
+        verify_files(folder, record, present)
+        return shared_entry(folder)
     verify_backbone(folder)
     return _entry(folder)
 
@@ -151,7 +162,8 @@ def find_model(workspace: Workspace, name: str) -> Path:
             why=f"its weights are {facts.file} from {facts.source}",
             fix=f"medmoe models add {name} {facts.file}",
         )
-    known = [entry.name for entry in list_models(workspace).models]
+    found = list_models(workspace)
+    known = [*(entry.name for entry in found.models), *(entry.name for entry in found.shared)]
     raise CheckpointError(
         f"unknown model '{name}'",
         where=workspace.models,
@@ -237,6 +249,15 @@ def _convert_into(
 
     atomic.replace_dir(folder, fill)
     return read_record(folder)
+
+
+def _is_shared(folder: Path) -> bool:
+    """True for a trained model's folder; what cannot be read at all counts as a damaged backbone."""
+    try:
+        content = jsonio.read(folder / RECORD_FILE)
+    except DataError:
+        return False
+    return isinstance(content, dict) and content.get("kind") == KIND
 
 
 def _entry(folder: Path) -> ModelEntry:
