@@ -59,6 +59,22 @@ def test_losses_are_eq_7() -> None:
     assert small_moe_sam().stages()[0].task == "automatic"
 
 
+def test_the_prompt_is_made_of_the_enhanced_embedding() -> None:
+    """The public code made it of the encoder's, and froze it."""
+    model = small_moe_sam(awake=True, lpeg_pool=2).eval()
+    assert model.lpeg is not None
+    seen: list[Tensor] = []
+    made: list[Tensor] = []
+    model.lpeg.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    model.lpeg.register_forward_hook(lambda _, inputs, output: made.append(output))
+    with torch.no_grad():
+        features = model.encode(small_images())
+        model.decode(features, nothing(2))
+        torch.testing.assert_close(seen[0], model.enhance(features))
+    assert made[0].shape == (2, 4, 32)
+    assert float((seen[0] - features.maps["embedding"]).abs().max()) > 1e-3
+
+
 # Input -------------------------------------------------------------------------------------------------------------
 
 
