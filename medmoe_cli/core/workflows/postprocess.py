@@ -96,6 +96,8 @@ def one_piece_classes(cases: Sequence[Case], plan: Plan, reporter: Reporter) -> 
 class RuleTrial:
     """Tries the rule on validation masks: it stays where it does not lower the class's mean Dice.
 
+    A class that the model finds in no validation case says nothing about the rule, and gets none.
+
     Args:
         candidates: what the training labels suggest.
     """
@@ -124,8 +126,9 @@ class RuleTrial:
         kept = []
         for candidate in self.candidates:
             before, after = self._before.get(candidate.label), self._after.get(candidate.label)
-            if not before or not after or np.mean(after) < np.mean(before):
+            if not before or not after or np.mean(before) == 0 or np.mean(after) < np.mean(before):
                 continue
+            cases = "1 case" if len(before) == 1 else f"{len(before)} cases"
             kept.append(
                 PostRule(
                     label=candidate.label,
@@ -133,7 +136,7 @@ class RuleTrial:
                     reason=(
                         f"one component in {candidate.num_single} of {candidate.num_labels} training labels; "
                         f"validation Dice {np.mean(before):.4f} without, {np.mean(after):.4f} with the rule "
-                        f"({len(before)} cases)"
+                        f"({cases})"
                     ),
                 )
             )

@@ -81,10 +81,14 @@ def test_a_rule_stays_where_it_does_not_lower_the_mean_dice() -> None:
     assert "9 of 9 training labels" in reason
 
 
-def test_without_a_validation_case_of_the_class_there_is_no_rule() -> None:
+def test_without_a_validation_case_that_finds_the_class_there_is_no_rule() -> None:
     trial = RuleTrial([OnePiece(label="b", value=2, num_single=3, num_labels=3)])
-    trial.add("case", volume(ONE_A), volume(ONE_A))
+    trial.add("absent", volume(ONE_A), volume(ONE_A))
     assert trial.rules() == Postprocessing()
+    trial.add("missed", volume(ONE_A), volume(ONE_A, ONE_B))
+    assert trial.rules() == Postprocessing()
+    trial.add("found", volume(ONE_A, ONE_B), volume(ONE_A, ONE_B))
+    assert "0.5000 without, 0.5000 with the rule (2 cases)" in trial.rules().rules[0].reason
 
 
 def test_rules_leave_alone_what_the_user_prompted() -> None:
