@@ -85,7 +85,7 @@ def test_the_page_says_the_numbers_of_the_summary(trained: Path, tmp_path: Path)
     for unit in summary["metric_per_case"]:
         assert unit["case"] in text
     assert "a box around each structure" in text  # what the masks were made from is no small print
-    assert "an ellipse drawn into the box" in text
+    assert "an ellipse in the box" in text
     assert "SegMoTE offers none to look at" in text
 
 

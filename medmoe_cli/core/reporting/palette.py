@@ -9,7 +9,8 @@ _CLASSES = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255",
     "#117733", "#999933", "#AA4499", "#44AA99", "#332288", "#DDCC77", "#88CCEE", "#CC6677", "#661100",
 )  # fmt: skip
-MISSED, EXTRA, MIXED_UP = "#56B4E9", "#E69F00", "#CC79A7"
+# Differences wear no class's colour, and differ in brightness from each other.
+MISSED, EXTRA, MIXED_UP = "#EE3377", "#F0E442", "#4466FF"
 EXPERT, BALANCE_LINE = "#0072B2", "#D55E00"
 INK, FAINT = "#222222", "#BBBBBB"
 

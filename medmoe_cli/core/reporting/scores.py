@@ -97,7 +97,7 @@ def _has(summary: SummaryRead, metric: str) -> bool:
 
 def _tolerance(summary: SummaryRead) -> str:
     widths = sorted(set((summary.tolerance_mm or {}).values()))
-    return f" within {' / '.join(f'{width:g}' for width in widths)} mm" if widths else ""
+    return f", {' / '.join(f'{width:g}' for width in widths)} mm" if widths else ""
 
 
 def _cell(value: StatisticRead, metric: str) -> str:
@@ -176,9 +176,13 @@ def _box_plot(summary: SummaryRead, colours: Mapping[str, str], *, metric: str, 
     highest = max((max(numbers) for numbers in values if numbers), default=1.0)
     axes.set_xlim((-0.02, 1.02) if metric == "Dice" else (-0.03 * highest, 1.05 * max(highest, 1.0)))
     plain_axes(axes, x=axis)
-    few = min((len(numbers) for numbers in values if numbers), default=0) < _ENOUGH_FOR_A_BOX
+    sizes = [len(numbers) for numbers in values if numbers]
     legend = "One dot per case; the thick line is the median"
-    legend += "." if few else ", the box holds the middle half of the cases."
+    if max(sizes, default=0) >= _ENOUGH_FOR_A_BOX:
+        legend += ", the box holds the middle half of the cases"
+        legend += "." if min(sizes) >= _ENOUGH_FOR_A_BOX else f" (drawn from {_ENOUGH_FOR_A_BOX} cases on)."
+    else:
+        legend += "."
     return Picture(
         name=f"cases-{metric.lower()}",
         png=png_of(figure),
@@ -251,22 +255,15 @@ def ways_table(prompting: PromptingRead) -> Table:
         "point": "one click inside it",
         "text": "its name",
         "none": "nothing",
-        "ellipse": "(an ellipse drawn into the box, no network)",
+        "ellipse": "an ellipse in the box\n(no network)",
     }
     classes = list(dict.fromkeys(name for item in prompting.ways for name in item.dice_per_class))
-    rows = tuple(
-        (
-            given.get(item.way, item.way),
-            ratio(item.mean_dice),
-            *(ratio(item.dice_per_class.get(name)) for name in classes),
-            str(item.num_instances),
-        )
-        for item in prompting.ways
-    )
+    rows = [(_words(name), *(ratio(item.dice_per_class.get(name)) for item in prompting.ways)) for name in classes]
+    number = max((item.num_instances for item in prompting.ways), default=0)
     return Table(
         caption="What the model was given, and the Dice of its answer",
-        columns=("Given", "mean", *(_words(name) for name in classes), "instances"),
-        rows=rows,
-        note="Mean over instances: one structure on one slice. Boxes and clicks were made from the reference outline. "
-        "The ellipse says what a box tells by itself: a model below it has added nothing.",
+        columns=("Structure", *(given.get(item.way, item.way) for item in prompting.ways)),
+        rows=(*rows, ("mean over instances", *(ratio(item.mean_dice) for item in prompting.ways))),
+        note=f"Over {count(number, 'instance')}: one structure on one slice. Boxes and clicks were made from the "
+        "reference outline. The ellipse says what a box tells by itself: a model below it has added nothing.",
     )

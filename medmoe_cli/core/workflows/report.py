@@ -15,9 +15,10 @@ from medmoe_cli.core.base.errors import ConfigError, DataError, MedMoEError
 from medmoe_cli.core.base.progress import Reporter
 from medmoe_cli.core.base.workspace import Workspace
 from medmoe_cli.core.data.dataset import Dataset
+from medmoe_cli.core.imaging.formats import PICTURES, ending_of
 from medmoe_cli.core.reporting.decisions import decision_blocks, rule_blocks
 from medmoe_cli.core.reporting.glossary import GLOSSARY
-from medmoe_cli.core.reporting.page import Block, Missing, Page, Section, is_page, render
+from medmoe_cli.core.reporting.page import Block, Missing, Page, Section, Text, is_page, render
 from medmoe_cli.core.reporting.routing_use import routing_blocks, routing_case_tables
 from medmoe_cli.core.reporting.scores import case_table, score_blocks, ways_table
 from medmoe_cli.core.reporting.training import training_blocks
@@ -187,6 +188,9 @@ class _Parts:
             return (Missing(part="scores per structure", why=NOT_VALIDATED),)
         by_name = {name: self.sources.colours[value] for value, name in self.sources.class_names.items()}
         blocks = score_blocks(summary, by_name)
+        if ending_of(summary.metric_per_case[0].reference_file) in PICTURES and "HD95" in summary.overall:
+            text = "These pictures carry no pixel size: distances and volumes count a pixel as 1 mm."
+            blocks = (Text(text=text, tone="warning"), *blocks)
         return (*blocks, ways_table(prompting)) if prompting is not None and prompting.ways else blocks
 
     def every_case(self) -> tuple[Block, ...]:

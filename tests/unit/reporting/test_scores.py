@@ -8,7 +8,7 @@ import pytest
 from medmoe_cli.core.base.errors import DataError
 from medmoe_cli.core.reporting import numbers
 from medmoe_cli.core.reporting.page import Picture, Table, Text
-from medmoe_cli.core.reporting.palette import class_colours
+from medmoe_cli.core.reporting.palette import EXTRA, MISSED, MIXED_UP, class_colours
 from medmoe_cli.core.reporting.scores import case_table, headline, score_blocks, ways_table
 from medmoe_cli.core.reporting.summary_file import PromptingRead, read_prompting, read_summary
 from tests.tools.reports import made_summary
@@ -64,15 +64,16 @@ def test_ways_of_asking_stand_beside_the_baseline() -> None:
         {
             "masks_prompted_by": "box",
             "ways": [
-                {"way": "box", "mean_dice": 0.9, "dice_per_class": {"a_b": 0.9}, "num_instances": 7},
-                {"way": "ellipse", "mean_dice": 0.95, "dice_per_class": {"a_b": 0.95}, "num_instances": 7},
+                {"way": "box", "mean_dice": 0.9, "dice_per_class": {"a_b": 0.91}, "num_instances": 7},
+                {"way": "ellipse", "mean_dice": 0.94, "dice_per_class": {"a_b": 0.95}, "num_instances": 7},
             ],
         }
     )
     table = ways_table(prompting)
-    assert table.columns == ("Given", "mean", "a b", "instances")
-    assert table.rows[0] == ("a box around it", "0.900", "0.900", "7")
-    assert "no network" in table.rows[1][0]
+    assert table.columns[:2] == ("Structure", "a box around it")
+    assert "no network" in table.columns[2]
+    assert table.rows == (("a b", "0.910", "0.950"), ("mean over instances", "0.900", "0.940"))
+    assert "7 instances" in table.note
 
 
 @pytest.mark.parametrize(("reader", "content"), [(read_summary, {"n_cases": 3}), (read_prompting, ["box"])])
@@ -112,3 +113,4 @@ def test_classes_keep_their_colours_whatever_is_shown() -> None:
     colours = class_colours(range(1, 14))
     assert len(set(colours.values())) == 13
     assert colours == class_colours(reversed(range(1, 14)))
+    assert not {MISSED, EXTRA, MIXED_UP} & set(class_colours(range(1, 17)).values())
