@@ -151,7 +151,7 @@ def test_dicom_series(real_data: Path, tmp_path: Path, name: str) -> None:
     (source / "labels").mkdir()
     nib.save(nib.Nifti1Image(label, affine), source / "labels" / "scan.nii.gz")
     result = convert(tmp_path, source, "folder", images=Path("images"), labels=Path("labels"))
-    assert dataset_json(result)["modality"] == name[6:8].upper()
+    assert dataset_json(result)["modality"] == {"0": name[6:8].upper()}
     written = nib.load(result.written.root / "imagesTr" / "scan_0000.nii.gz")
     assert np.array_equal(np.asanyarray(written.dataobj).transpose(2, 1, 0), voxels)
     assert np.allclose(written.affine, affine, atol=1e-3)

@@ -105,10 +105,9 @@ def _parse(content: Mapping[str, Any]) -> tuple[DatasetFile | None, list[Finding
             hint = f", did you mean {close!r}?" if close else ""
             findings.append(_key("class_prompts", f"names {name!r}, which is no label{hint}"))
     patients = _texts(content, "patients", findings)
-    modality = content.get("modality", "")
-    if not isinstance(modality, str):
-        findings.append(_key("modality", f"is {modality!r}, a text such as 'CT' is expected"))
-        modality = ""
+    modality = modality_text(content.get("modality", ""))
+    if modality is None:
+        findings.append(_key("modality", f"is {content['modality']!r}, a text or one per channel is expected"))
     if content.get("dimensionality") not in (None, 2, 3, "2D", "3D"):
         findings.append(_key("dimensionality", f"is {content['dimensionality']!r}, 2 or 3 is expected"))
     if any(finding.severity == "error" for finding in findings):
@@ -119,7 +118,7 @@ def _parse(content: Mapping[str, Any]) -> tuple[DatasetFile | None, list[Finding
         file_ending=ending,
         num_training=number,
         listed=listed,
-        modality=modality,
+        modality=modality or "",
         class_prompts={name: prompts.get(name, name) for name in labels},
         patients=patients,
     ), findings
@@ -212,3 +211,10 @@ def _texts(content: Mapping[str, Any], key: str, findings: list[Finding]) -> dic
 
 def _key(key: str, problem: str) -> Finding:
     return error("json-key", f"key '{key}' {problem}", fix=f"edit '{key}' in dataset.json", file=FILE_NAME)
+
+
+def modality_text(value: Any) -> str | None:
+    """The modality as one text: 'CT', {'0': 'MR', '1': 'MR'} or ['CT', 'PT'], each one once; None for anything else."""
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+    texts = list(dict.fromkeys(parts)) if all(isinstance(part, str) for part in parts) else None
+    return None if texts is None else ", ".join(texts)

@@ -143,7 +143,8 @@ def _dataset_json(name: str, survey: Survey, converted: Sequence[CaseOutcome]) -
         "converted_by": f"medmoe {medmoe_cli.__version__} from {survey.format}",
     }
     if survey.modality:
-        content["modality"] = survey.modality
+        # By channel, as the Decathlon writes it: nnU-Net takes the length of this value for the number of channels.
+        content["modality"] = dict.fromkeys(content["channel_names"], survey.modality)
     if any(outcome.patient != outcome.id for outcome in converted):
         content["patients"] = {outcome.id: outcome.patient for outcome in converted}
     if any(source != target for source, target in survey.value_map.items()):

@@ -15,6 +15,7 @@ from medmoe_cli.core.base.errors import CheckpointError, ConfigError, DataError
 from medmoe_cli.core.base.progress import Reporter
 from medmoe_cli.core.base.workspace import Workspace
 from medmoe_cli.core.config.backbones import BACKBONES, BackboneFacts, check_name
+from medmoe_cli.core.data.dataset_file import modality_text
 from medmoe_cli.core.models.registry import method as find_method
 from medmoe_cli.core.reporting.model_card import ModelFacts, TrainingData, licence_text, model_card
 from medmoe_cli.core.reporting.summary_file import SummaryRead, read_summary
@@ -203,9 +204,10 @@ def _training_data(loaded: LoadedModel, fold: Path | None) -> TrainingData:
     content: Any = jsonio.read(path)
     texts = {
         key: str(content[key])
-        for key in ("description", "reference", "licence", "modality")
+        for key in ("description", "reference", "licence")
         if isinstance(content.get(key), str | int | float)
     }
+    texts["modality"] = modality_text(content.get("modality", "")) or ""
     count = content.get("numTraining")
     return TrainingData(name=loaded.plan.dataset, num_training=count if isinstance(count, int) else None, **texts)
 

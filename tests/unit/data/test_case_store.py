@@ -6,7 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from medmoe_cli.core.base import jsonio
 from medmoe_cli.core.base.errors import DataError
 from medmoe_cli.core.data import store as case_store
 from medmoe_cli.core.data.store import CaseRecord, Store, Stored, Writing
@@ -50,11 +53,105 @@ def test_volumes_are_cut_into_blocks(tmp_path: Path) -> None:
     label = (image[0] > 0.5).astype(np.uint8) * 3
     writing = Writing(case="v", key="k", shape=(1, *image.shape), valid_shape=image.shape[1:], spacing_mm=(1, 1, 1))
     writing.add(image, label)
-    assert writing.array.chunks == (1, 1, 64, 64, 64)
+    assert writing.array.chunks == (1, 1, 32, 32, 32)
     stored = store.read(store.write(writing), 0)
     assert (stored.image == image).all()
     assert (stored.label == label).all()
     assert stored.valid.all()
+
+
+def volume(store: Store, shape: tuple[int, int, int] = (40, 33, 70)) -> tuple[CaseRecord, np.ndarray, np.ndarray]:
+    """Two channels and labels 1 and 3; 3 lies in one corner."""
+    random = np.random.default_rng(2)
+    image = random.random((2, *shape)).astype(np.float16).astype(np.float32)
+    label = (random.random(shape) > 0.999).astype(np.uint8)
+    label[2:9, 20:31, 60:70] = 3
+    writing = Writing(case="v", key="k", shape=(1, *image.shape), valid_shape=shape, spacing_mm=(1, 1, 1))
+    writing.add(image, label)
+    return store.write(writing), image, label
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    start=st.tuples(st.integers(-20, 45), st.integers(-20, 40), st.integers(-20, 75)),
+    size=st.tuples(*[st.integers(1, 40)] * 3),
+)
+def test_a_window_is_a_part_of_the_volume_amid_zeros(
+    tmp_path: Path, start: tuple[int, int, int], size: tuple[int, int, int]
+) -> None:
+    store = Store(folder=tmp_path)
+    record, image, label = volume(store)
+    reach = 100
+    grown = np.pad(image, [(0, 0)] + [(reach, reach)] * 3)
+    part = tuple(slice(reach + s, reach + s + n) for s, n in zip(start, size, strict=True))
+    window = store.read_window(record, start, size)
+    assert (window.image == grown[(slice(None), *part)]).all()
+    assert (window.label == np.pad(label, reach)[part]).all()
+    assert (window.valid == np.pad(np.ones(label.shape, bool), reach)[part]).all()
+    assert window.image.dtype == np.float32
+
+
+def test_a_window_reads_only_the_chunks_it_touches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(folder=tmp_path)
+    record, _, _ = volume(store, (70, 70, 70))
+    asked: list[tuple[slice, ...]] = []
+    opened = case_store._opened(str(store.file("v")), record.sha256)
+
+    class Watched:
+        def __getitem__(self, part: tuple[slice, ...]) -> object:
+            asked.append(part)
+            return opened[part]
+
+    monkeypatch.setattr(case_store, "_opened", lambda path, sha256: Watched())
+    store.read_window(record, (33, 40, 3), (20, 20, 20))
+    assert asked == [(slice(0, 1), slice(0, 3), slice(32, 64), slice(32, 64), slice(0, 32))]
+
+
+def test_a_window_of_a_damaged_chunk_is_refused_and_others_are_not(tmp_path: Path) -> None:
+    store = Store(folder=tmp_path)
+    record, _, _ = volume(store, (64, 32, 32))
+    sums = list(record.chunk_crc32)
+    assert len(sums) == 3 * 2
+    sums[3] += 1  # of the second channel's second chunk
+    wrong = record.model_copy(update={"chunk_crc32": tuple(sums)})
+    store.read_window(wrong, (0, 0, 0), (32, 32, 32))
+    with pytest.raises(DataError, match="damaged"):
+        store.read_window(wrong, (30, 0, 0), (32, 32, 32))
+
+
+def test_every_flipped_byte_of_a_volume_is_noticed_or_not_read(tmp_path: Path) -> None:
+    store = Store(folder=tmp_path)
+    record, image, label = volume(store)
+    whole = store.file("v").read_bytes()
+    noticed = 0
+    for position in np.random.default_rng(3).integers(0, len(whole), 25).tolist():
+        damaged = bytearray(whole)
+        damaged[position] ^= 0x10
+        store.file("v").write_bytes(bytes(damaged))
+        case_store._opened.cache_clear()
+        try:
+            window = store.read_window(record, (0, 0, 0), label.shape)
+        except DataError:
+            noticed += 1
+        else:
+            assert (window.image == image).all()
+            assert (window.label == label).all()
+    assert noticed >= 20
+
+
+def test_the_record_says_where_each_label_lies(tmp_path: Path) -> None:
+    store = Store(folder=tmp_path)
+    record, _, label = volume(store)
+    assert record == store.record("v")
+    assert set(record.objects) == {1, 3}
+    corner = record.objects[3]
+    assert (corner.start, corner.stop) == ((2, 20, 60), (9, 31, 70))
+    for value, found in record.objects.items():
+        assert len(found.anchors) > 1
+        assert all(label[anchor] == value for anchor in found.anchors)
+    old = record.model_copy(update={"chunk_crc32": ()})
+    jsonio.write(store.record_file("v"), old)
+    assert store.claimed("v", "k") is None  # of a version that kept no sums of chunks: to be made again
 
 
 def test_only_these_inputs_count_as_finished(tmp_path: Path) -> None:

@@ -268,7 +268,7 @@ def test_dicom_series_in_sub_folders(tmp_path: Path) -> None:
         write_nifti(source / "labels" / f"{case}.nii.gz", label, image.geometry.affine)
     result = convert(tmp_path, source, "folder", images=Path("images"), labels=Path("labels"))
     assert dataset_json(result)["channel_names"] == {"0": "CT"}
-    assert dataset_json(result)["modality"] == "CT"
+    assert dataset_json(result)["modality"] == {"0": "CT"}
     written = nib.load(result.written.root / "imagesTr" / "ct_b_0000.nii.gz")
     image = read_image(source / "images" / "ct_b")
     assert np.array_equal(np.asanyarray(written.dataobj), image.data[0])

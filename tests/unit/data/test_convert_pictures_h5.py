@@ -29,7 +29,7 @@ def test_imed_slices(tmp_path: Path) -> None:
     ]
     content = dataset_json(result)
     assert content["channel_names"] == {"0": "grey"}
-    assert content["modality"] == "ct"
+    assert content["modality"] == {"0": "ct"}
     assert content["dimensionality"] == 2
     assert content["class_prompts"]["kidney_right"] == "right kidney"
     dataset = open_dataset(root)

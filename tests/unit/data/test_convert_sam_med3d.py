@@ -60,7 +60,7 @@ def test_the_classes_are_merged_by_case_in_alphabetical_order(tmp_path: Path) ->
     root = result.written.root
     assert dataset_json(result)["labels"] == {"background": 0, "adrenal": 1, "liver": 2, "spleen": 3}
     assert dataset_json(result)["channel_names"] == {"0": "CT"}
-    assert dataset_json(result)["modality"] == "CT"
+    assert dataset_json(result)["modality"] == {"0": "CT"}
     assert names(root / "imagesTr") == [f"{case}_0000.nii.gz" for case in ("img0001", "word_0025", "word_0030")]
     assert names(root / "imagesTs") == ["word_0041_0000.nii.gz"]
     image, label = truth(0)
@@ -100,7 +100,7 @@ def test_overlaps_go_to_the_higher_class_and_are_counted(tmp_path: Path, overlap
     merged = nifti_array(result.written.root / "labelsTr" / "c.nii.gz")
     assert (merged[label == 1] == winner).all()
     assert (merged[label == 2] == 2).all()
-    assert dataset_json(result)["modality"] == "MR"
+    assert dataset_json(result)["modality"] == {"0": "MR"}
     contested = int((label == 1).sum())
     assert any(note.startswith(f"{contested} voxels claimed by several classes") for note in result.written.notes)
 
@@ -115,7 +115,7 @@ def test_sources_that_number_alike_stay_apart_and_ct_beside_mr_loses_its_window(
     assert dataset_json(result)["channel_names"] == {"0": "image"}
     assert any("no Hounsfield window" in note for note in result.written.notes)
     forced = convert(tmp_path, tmp_path / "in", "sam-med3d", name="forced", modality="CT")
-    assert dataset_json(forced)["modality"] == "CT"
+    assert dataset_json(forced)["modality"] == {"0": "CT"}
 
 
 def test_a_mask_without_its_own_image_borrows_that_of_another_class(tmp_path: Path) -> None:

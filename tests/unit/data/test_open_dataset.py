@@ -91,7 +91,7 @@ def test_every_key_problem_at_once(tmp_path: Path) -> None:
         labels={"background": 0, "whole": [1, 2], "liver": 1, "spleen": 1, "x": "2", "ignore": 3},
         file_ending=".gz",
         numTraining="four",
-        modality={"0": "CT"},
+        modality=7,
         class_prompts={"livr": "liver"},
         patients=["a"],
     )
@@ -110,6 +110,13 @@ def test_every_key_problem_at_once(tmp_path: Path) -> None:
     assert "did you mean 'liver'" in joined
     assert "'patients'" in joined
     assert len(lines) == 10
+
+
+@pytest.mark.parametrize("written", ["MR", {"0": "MR", "1": "MR"}, ["MR", "MR"]])
+def test_the_modality_is_a_text_or_one_per_channel(tmp_path: Path, written: object) -> None:
+    root = make_dataset(tmp_path / "ds")
+    edit(root, modality=written)
+    assert open_dataset(root).modality == "MR"
 
 
 def test_a_misspelt_required_key_is_named(tmp_path: Path) -> None:

@@ -37,6 +37,30 @@ def test_rgb_and_none() -> None:
     assert normalize_channel(np.array([-7, 1000]), NONE).tolist() == [-7, 1000]
 
 
+def test_zscore_counts_what_is_above_zero() -> None:
+    values = np.array([0, -5, 10, 20, 30], np.int16)
+    out = normalize_channel(values, ChannelPlan(name="T1", normalization="zscore"))
+    np.testing.assert_allclose(out, (values - 20) / np.std([10, 20, 30]), rtol=1e-6)
+    clipped = normalize_channel(
+        np.array([-3000, -1000, 500, 1500, 3000], np.int16),
+        ChannelPlan(name="CT", normalization="zscore", low=-1000.0, high=1000.0),
+    )
+    mean, deviation = np.mean([500, 1000, 1000]), np.std([500, 1000, 1000])
+    np.testing.assert_allclose(clipped, (np.array([-1000, -1000, 500, 1000, 1000]) - mean) / deviation, rtol=1e-6)
+    assert clipped.dtype == np.float32
+
+
+@pytest.mark.parametrize("values", [[7, 7, 7], [0, 0, 0], [0, 5, 5], [-4, -4], [0.1, 0.1, 0.1]])
+def test_zscore_of_a_constant_image_is_zero(values: list[float]) -> None:
+    out = normalize_channel(np.array(values), ChannelPlan(name="T1", normalization="zscore"))
+    assert (out == 0).all()
+
+
+def test_zscore_without_anything_above_zero_counts_all() -> None:
+    out = normalize_channel(np.array([-30.0, -20, -10]), ChannelPlan(name="CT", normalization="zscore"))
+    np.testing.assert_allclose(out, np.array([-1, 0, 1]) * np.sqrt(1.5), rtol=1e-6)
+
+
 @pytest.mark.parametrize("plan", [CT, PERCENTILE, RGB])
 @pytest.mark.parametrize("value", [0, 7, -5000])
 def test_constant_images_are_not_nan(plan: ChannelPlan, value: int) -> None:

@@ -164,7 +164,7 @@ def test_folder_options_on_the_command_line(tmp_path: Path) -> None:
     assert ran.code == 0, ran.err
     content = json.loads((tmp_path / "ws" / "datasets" / "cxr" / "dataset.json").read_text())
     assert content["labels"] == {"background": 0, "lung": 1}
-    assert content["modality"] == "X-ray"
+    assert content["modality"] == {"0": "X-ray"}
     assert set(content["patients"].values()) == {"scan"}
     ran = medmoe_here("convert", source, "--format", "folder", "--name", "b", "--label-map", "255=1", *ws(tmp_path))
     assert_one_line_error(ran, 2, "bad --label-map '255=1'")
