@@ -45,7 +45,8 @@ class DetailDecoder(MaskDecoder3d):
         self.detail_stem = nn.Conv3d(2 * channels, width, 1)
         self.detail_drawn = nn.Conv3d(NUM_MAPS, width, 3, padding=1) if guided else None
         self.detail_mix = conv_unit(width, width)
-        self.detail_down = nn.Conv3d(width, channels, 1)
+        step = size.patch // 4  # from the mask grid, four cells per embedding's, to the input
+        self.detail_up = nn.ConvTranspose3d(width, channels, step, stride=step)
         self.detail_fine = nn.Conv3d(channels, channels, 3, padding=1)
         self.detail_head = MLP(size.neck_width, size.neck_width, channels, 3)
 
@@ -74,8 +75,8 @@ class DetailDecoder(MaskDecoder3d):
         features_QFhhh = features_QFhhh + self.detail_mix(features_QFhhh)
         token_QC = tokens_QTC[:, 1]
         coarse_Q1hhh = _dot(self.output_hypernetworks_mlps[0](token_QC), features_QFhhh)
-        fine_QcSSS = F.gelu(enlarge(self.detail_down(features_QFhhh), detail.at1.shape[-1]) + detail.at1)
-        fine_QcSSS = F.gelu(self.detail_fine(fine_QcSSS))
+        fine_QcSSS = (self.detail_up(features_QFhhh) + detail.at1).relu()
+        fine_QcSSS = self.detail_fine(fine_QcSSS).relu()
         return enlarge(coarse_Q1hhh, detail.at1.shape[-1]) + _dot(self.detail_head(token_QC), fine_QcSSS)
 
 

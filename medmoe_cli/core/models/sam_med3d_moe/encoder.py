@@ -61,7 +61,7 @@ class StemEncoder(Sam3dEncoder):
     def __init__(self, size: Sam3dSize, *, image_size: int, channels: int, checkpointing: bool = False) -> None:
         super().__init__(size, image_size=image_size, checkpointing=checkpointing)
         self.add_module("patch_embed", nn.Identity())  # the stem makes the tokens
-        self.stem1 = nn.Sequential(conv_unit(1, channels), conv_unit(channels, channels))
+        self.stem1 = conv_unit(1, channels)  # one layer: at the full resolution each costs as much as all blocks
         self.stem2 = nn.Sequential(conv_unit(channels, 2 * channels, stride=2), conv_unit(2 * channels, 2 * channels))
         steps: list[nn.Module] = []
         reached, width = 2, 2 * channels
