@@ -87,7 +87,7 @@ def _short(decided: Any, key: str) -> str:
     if key == "normalization":
         return ", ".join(
             f"{channel.name}: {channel.normalization}"
-            + (f" {channel.low:g} to {channel.high:g}" if channel.normalization == "ct" else "")
+            + (f" {channel.low:g} to {channel.high:g}" if channel.low is not None else "")
             for channel in decided.channels
         )
     if key == "labels":

@@ -11,14 +11,16 @@ from medmoe_cli.core.config.sections import Section
 
 
 class ChannelPlan(Section):
-    """How one channel becomes the network's input, which lies in [0, 1].
+    """How one channel becomes the network's input, which lies in [0, 1] but for the last two.
 
     `ct`: clip to [low, high] of the dataset's foreground and scale to [0, 1];
-    `percentile`: the same with each image's own 0.5 and 99.5 percentiles; `rgb`: divide by 255; `none`: as it is.
+    `percentile`: the same with each image's own 0.5 and 99.5 percentiles; `rgb`: divide by 255;
+    `zscore` (3D methods): clip to [low, high] where given, then mean 0 and deviation 1 over the voxels above 0 of the
+    whole resampled image; `none`: as it is.
     """
 
     name: str
-    normalization: Literal["ct", "percentile", "rgb", "none"]
+    normalization: Literal["ct", "percentile", "rgb", "zscore", "none"]
     low: float | None = None
     high: float | None = None
 
@@ -28,13 +30,13 @@ class Plan(Section):
 
     Attributes:
         slice_axis: canonical axis (0, 1, 2) along which 2D methods slice a volume.
-        input_size: side of the square network input (2D methods).
+        input_size: side of the square network input, of the cubic window of 3D methods.
         spacing_mm: target spacing x, y, z of 3D methods; None for 2D methods, which keep the in-plane grid.
         labels: name to value, background excluded, in value order; consecutive from 1.
         file_labels: name to the value in the dataset's own label maps, which masks are written with; equal to
             `labels` unless the dataset's values have gaps.
         class_prompts: text for each class name.
-        mirror_axes: network axes ('horizontal', 'vertical') that may be mirrored.
+        mirror_axes: network axes ('horizontal', 'vertical'; 'x', 'y', 'z' of 3D methods) that may be mirrored.
         mirror_swaps: by mirrored axis, pairs of label values that change places in a mirrored image (left and right).
         context_slices: neighbouring slices on each side that a slice is shown with (2D methods; 0: the slice alone).
         reasons: one line per value for `plan --explain`.

@@ -33,18 +33,19 @@ _ELASTIC_ALPHA = (0.0, 200.0)
 _ELASTIC_SIGMA = (9.0, 13.0)
 _BLUR_SIGMA = (0.5, 1.0)
 
-_DIRECTIONS = {"vertical": 0, "horizontal": 1}
+# By the plan's name: the axis of an image (rows, columns), of a volume (z, y, x).
+_DIRECTIONS = {"vertical": 0, "horizontal": 1, "z": 0, "y": 1, "x": 2}
 _GLOBAL_GENERATORS = threading.Lock()
 
 
 class Augment:
-    """The transforms of an `AugmentConfig`, for 2D samples.
+    """The transforms of an `AugmentConfig`, for slices and volumes.
 
     Args:
         config: probabilities and ranges.
-        mirror_axes: the plan's: 'horizontal', 'vertical'.
+        mirror_axes: the plan's: 'horizontal', 'vertical', or 'x', 'y', 'z' of a volume.
         mirror_swaps: the plan's: by axis, the label values that change places when it is mirrored.
-        unit_range: clip intensities to [0, 1] afterwards; False where the plan leaves a channel's values as they are.
+        unit_range: clip intensities to [0, 1] afterwards; False where the plan gives a channel another range.
         num_slices: neighbouring slices that the image's channels show, first slice first. All are moved alike, and
             brightness, contrast and gamma change them alike; noise is each pixel's own.
     """
@@ -62,9 +63,15 @@ class Augment:
         self.unit_range, self.num_slices = unit_range, num_slices
 
     def __call__(self, sample: Sample, seed: int) -> Sample:
-        """The augmented sample; the label takes no new values, and what comes from outside is not valid."""
+        """The augmented sample; the label takes no new values, and what comes from outside is not valid.
+
+        Classes that change places in a mirrored image do so in what is asked for, too.
+        """
+        asked = np.array(sample.asked or (), np.float32)
         with _seeded(seed):
-            out = self._transforms(data=sample.image[None].astype(np.float32), seg=_to_codes(sample)[None, None])
+            out = self._transforms(
+                data=sample.image[None].astype(np.float32), seg=_to_codes(sample)[None, None], asked=2 * asked
+            )
         image, codes = out["data"][0], out["seg"][0, 0].astype(np.int32)
         valid = (codes & 1).astype(bool)
         if self.unit_range:
@@ -75,6 +82,7 @@ class Augment:
             image=np.ascontiguousarray(image, dtype=np.float32),
             label=None if sample.label is None else (codes >> 1).astype(sample.label.dtype),
             valid=valid,
+            asked=None if sample.asked is None else tuple(int(code) >> 1 for code in out["asked"]),
         )
 
     @cached_property
@@ -90,6 +98,8 @@ class Augment:
                 p_el_per_sample=config.elastic_probability,
                 do_rotation=config.rotation_probability > 0,
                 angle_x=(-angle, angle),
+                angle_y=(-angle, angle),
+                angle_z=(-angle, angle),
                 p_rot_per_sample=config.rotation_probability,
                 do_scale=config.scale_probability > 0,
                 scale=config.scale,
@@ -148,7 +158,7 @@ class _Mirror(AbstractTransform):  # type: ignore[misc]
     """Mirror one axis; batchgenerators' own tosses a second coin per axis, which halves the probability given.
 
     Args:
-        axis: 0 rows, 1 columns.
+        axis: of the image or volume, channels not counted.
         probability: per sample.
         swaps: pairs of label values that change places with it.
     """
@@ -165,12 +175,21 @@ class _Mirror(AbstractTransform):  # type: ignore[misc]
     def __call__(self, **arrays: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         if np.random.uniform() >= self.probability:  # noqa: NPY002
             return arrays
-        mirrored = {name: np.flip(array, self.axis + 2).copy() for name, array in arrays.items()}
-        if self.becomes.size:
-            codes = mirrored["seg"].astype(np.intp)
-            swapped = self.becomes[np.minimum(codes, self.becomes.size - 1)]
-            mirrored["seg"] = np.where(codes < self.becomes.size, swapped, mirrored["seg"])
-        return mirrored
+        mirrored = {name: np.flip(arrays[name], self.axis + 2).copy() for name in ("data", "seg")}
+        return {
+            **arrays,
+            "data": mirrored["data"],
+            "seg": self._renamed(mirrored["seg"]),
+            "asked": self._renamed(arrays["asked"]),
+        }
+
+    def _renamed(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Codes of labels as they are in the mirrored image."""
+        if not self.becomes.size:
+            return values
+        codes = values.astype(np.intp)
+        swapped = self.becomes[np.minimum(codes, self.becomes.size - 1)]
+        return np.where(codes < self.becomes.size, swapped, values)
 
 
 class _Stack(AbstractTransform):  # type: ignore[misc]

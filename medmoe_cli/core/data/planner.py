@@ -27,6 +27,7 @@ VOLUME_INPUT_SIZE = 128
 DEFAULT_EXPERTS = 4
 MAX_EXPERTS = 16
 MAX_BATCH = {True: 16, False: 8}
+MAX_VOLUME_BATCH = {True: 16, False: 2}
 
 # A slice axis must be clearly the coarsest; below this ratio a volume counts as isotropic.
 _COARSER = 1.05
@@ -81,7 +82,7 @@ def make_plan(
     slice_axis = _slice_axis(draft)
     input_size = _input_size(draft, slice_axis)
     labels = _labels(draft)
-    planned = plan_channels(dataset, fingerprint, overrides.normalization)
+    planned = plan_channels(dataset, fingerprint, overrides.normalization, volumes=draft.volume_method)
     draft.reasons["normalization"] = planned.reason
     mirror_axes = _mirror_axes(draft, slice_axis, planned.channels)
     mirror_swaps = _mirror_swaps(draft, slice_axis, mirror_axes, labels)
@@ -118,6 +119,13 @@ def slice_shape_axes(slice_axis: int) -> tuple[int, int]:
     """Canonical axes shown across (columns) and down (rows), as `imaging.slices` cuts."""
     across, down = (axis for axis in range(3) if axis != slice_axis)
     return across, down
+
+
+def mirrored_directions(slice_axis: int, *, volumes: bool) -> tuple[tuple[str, int], ...]:
+    """The network axes that may be mirrored, by name, with the canonical axis of each."""
+    if volumes:
+        return tuple(zip("xyz", range(3), strict=True))
+    return tuple(zip(("horizontal", "vertical"), slice_shape_axes(slice_axis), strict=True))
 
 
 def _slice_axis(draft: _Draft) -> int:
@@ -211,20 +219,22 @@ def _binary(draft: _Draft) -> bool:
 
 def _mirror_axes(draft: _Draft, slice_axis: int, channels: tuple[ChannelPlan, ...]) -> tuple[str, ...]:
     wanted = draft.overrides.mirror
+    directions = mirrored_directions(slice_axis, volumes=draft.volume_method)
     if wanted != "auto":
-        draft.reasons["mirror_axes"] = f"{'both' if wanted == 'on' else 'none'}: set by the preset or --set"
-        return ("horizontal", "vertical") if wanted == "on" else ()
+        every = "all" if draft.volume_method else "both"
+        draft.reasons["mirror_axes"] = f"{every if wanted == 'on' else 'none'}: set by the preset or --set"
+        return tuple(direction for direction, _ in directions) if wanted == "on" else ()
     sided = sided_names(tuple(draft.dataset.labels))
     coloured = len(channels) == 3 and all(channel.normalization == "rgb" for channel in channels)
     chosen, phrases = [], []
-    for direction, axis in zip(("horizontal", "vertical"), slice_shape_axes(slice_axis), strict=True):
+    for direction, axis in directions:
         if sided[axis]:
             phrases.append(f"{direction} off: '{sided[axis]}' tells {AXIS_NAMES[axis]}")
         elif direction == "vertical" and not coloured:
             phrases.append("vertical off: scans have an up and a down")
         else:
             chosen.append(direction)
-            why = f"no class tells {AXIS_NAMES[axis]}" if direction == "horizontal" else "colour pictures have no up"
+            why = "colour pictures have no up" if direction == "vertical" else f"no class tells {AXIS_NAMES[axis]}"
             phrases.append(f"{direction} on: {why}")
     draft.reasons["mirror_axes"] = "; ".join(phrases)
     return tuple(chosen)
@@ -236,7 +246,7 @@ def _mirror_swaps(
     """Classes that change places when an axis is mirrored although they tell its sides."""
     swaps: dict[str, tuple[tuple[int, int], ...]] = {}
     problems: list[MedMoEError] = []
-    for direction, axis in zip(("horizontal", "vertical"), slice_shape_axes(slice_axis), strict=True):
+    for direction, axis in mirrored_directions(slice_axis, volumes=draft.volume_method):
         if direction not in mirror_axes:
             continue
         partners = opposites(tuple(labels), axis)
@@ -271,13 +281,14 @@ def _batch_size(draft: _Draft, slice_axis: int, input_size: int, memory_bytes: i
     each = _BYTES_PER_VOXEL * input_size**3 if draft.volume_method else _BYTES_PER_PIXEL * input_size**2
     fitting = max(1, int(_MEMORY_SHARE * memory_bytes / each))
     cases = draft.fingerprint.cases.values()
-    samples = len(cases) if draft.volume_method else sum(case.shape[slice_axis] for case in cases)
+    samples = sum(len(case.voxels_per_label) if draft.volume_method else case.shape[slice_axis] for case in cases)
     covering = max(_MIN_CAPPED_BATCH, int(_DATA_SHARE * samples))
-    size = min(fitting, covering, MAX_BATCH[cuda])
-    unit = "volumes" if draft.volume_method else "slices"
+    most = (MAX_VOLUME_BATCH if draft.volume_method else MAX_BATCH)[cuda]
+    size = min(fitting, covering, most)
+    unit = "windows, one for each class of each case," if draft.volume_method else "slices"
     draft.reasons["batch_size"] = (
         f"{size}: {fitting} fit into {memory_bytes / GIB:.1f} GiB of {'GPU' if cuda else 'main'} memory at "
-        f"{each / GIB:.2g} GiB each, 5 % of {samples} {unit} are {covering}, at most {MAX_BATCH[cuda]} on "
+        f"{each / GIB:.2g} GiB each, 5 % of {samples} {unit} are {covering}, at most {most} on "
         f"{'a GPU' if cuda else 'a CPU'}"
     )
     return size

@@ -1,8 +1,9 @@
 """Preprocessed cases on disk: one blosc2 file per case with a JSON record beside it.
 
 A file is one uint16 array (samples, channels + 1, ...): the image's float16 bit patterns, then the label. Its chunks
-are samples, so reading one slice decompresses one slice. The record, written last, is the commit mark: it names the
-inputs the case was made from, the file's sha256, and each sample's CRC, which is checked whenever a sample is read.
+are samples, so reading one slice decompresses one slice; those of a volume are small cubes, so that a window is read
+without the rest. The record, written last, is the commit mark: it names the inputs the case was made from, the file's
+sha256, and the CRC of each sample (of each chunk of a volume), which is checked whenever it is read.
 """
 
 from __future__ import annotations
@@ -12,23 +13,27 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import blosc2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from medmoe_cli.core.base import atomic, jsonio
 from medmoe_cli.core.base.errors import DataError
 from medmoe_cli.core.base.hashing import file_sha256
 from medmoe_cli.core.config.sections import Section
+from medmoe_cli.core.data.objects import LabelledObject, find_labelled
 from medmoe_cli.core.data.stored import read_stored
 
 FORMAT_VERSION = 1
+_VOLUME_AXES = 5
 
-# Volumes are cut into chunks of this many voxels per axis, so that a window can be read without the rest.
-_VOLUME_CHUNK = 64
+# Voxels per axis of a volume's chunks. A window of 128 amid larger ones of 64 reads 70 % more, in four times the time.
+_VOLUME_CHUNK = 32
 _COMPRESSION = {"codec": blosc2.Codec.ZSTD, "clevel": 5, "nthreads": 1}
 _SINGLE_THREAD = {"nthreads": 1}
 # Opening a file takes longer than reading a small slice; what stays open is its index, a few kilobytes.
@@ -47,6 +52,8 @@ class CaseRecord(Section):
         spacing_mm: of the stored pixels, in the order of the image's spatial axes.
         crc32: of each sample's bytes.
         voxels_per_label: of each sample, on the stored grid, background excluded.
+        chunk_crc32: of each chunk's bytes of a volume, in the order of the array (layer, z, y, x).
+        objects: where each label lies in a volume.
     """
 
     format_version: int = FORMAT_VERSION
@@ -59,6 +66,8 @@ class CaseRecord(Section):
     spacing_mm: tuple[float, ...]
     crc32: tuple[int, ...]
     voxels_per_label: tuple[dict[int, int], ...]
+    chunk_crc32: tuple[int, ...] = ()
+    objects: dict[int, LabelledObject] = Field(default_factory=dict)
 
     @property
     def num_samples(self) -> int:
@@ -91,7 +100,9 @@ class Store:
     def record(self, case: str) -> CaseRecord | None:
         """A case's record; None when there is none, or none of this version."""
         found = read_stored(self.record_file(case), CaseRecord)
-        return found if found is not None and found.format_version == FORMAT_VERSION else None
+        if found is None or found.format_version != FORMAT_VERSION:
+            return None
+        return None if len(found.shape) == _VOLUME_AXES and not found.chunk_crc32 else found
 
     def claimed(self, case: str, key: str) -> CaseRecord | None:
         """The record of a case that was made from these inputs and whose file has the right size; else None."""
@@ -122,6 +133,8 @@ class Store:
             spacing_mm=case.spacing_mm,
             crc32=tuple(case.crc32),
             voxels_per_label=tuple(case.voxels_per_label),
+            chunk_crc32=tuple(case.chunk_crc32),
+            objects=case.objects,
         )
         self.record_file(case.case).unlink(missing_ok=True)
         atomic.write_bytes(self.file(case.case), data)
@@ -156,6 +169,68 @@ class Store:
         chosen = images[0] if len(wanted) == 1 else np.concatenate([images[place - first] for place in wanted])
         return Stored(image=chosen, label=bits[index - first, -1], valid=valid)
 
+    def read_window(self, record: CaseRecord, start: Sequence[int], size: Sequence[int]) -> Stored:
+        """Read a window of a volume; only the chunks it touches are read, and each is checked.
+
+        Args:
+            record: the case's.
+            start: first voxel z, y, x; negative to begin before the volume.
+            size: voxels z, y, x; what lies outside the volume is 0 and not valid.
+
+        Raises:
+            DataError: the file is absent or damaged.
+        """
+        path = self.file(record.case)
+        _, num_channels, *grid = record.shape
+        inside = [slice(max(s, 0), min(s + n, g)) for s, n, g in zip(start, size, grid, strict=True)]
+        place = tuple(slice(part.start - s, part.stop - s) for part, s in zip(inside, start, strict=True))
+        image = np.zeros((num_channels, *size), np.float32)
+        label, valid = np.zeros(tuple(size), np.uint16), np.zeros(tuple(size), bool)
+        if all(part.start < part.stop for part in inside):
+            bits = self._chunks(path, record, inside)
+            image[(slice(None), *place)] = bits[:-1].view(np.float16)
+            label[place], valid[place] = bits[-1], True
+        return Stored(image=image, label=label, valid=valid)
+
+    def _chunks(self, path: Path, record: CaseRecord, inside: Sequence[slice]) -> NDArray[np.uint16]:
+        """The window (layers, z, y, x) of a volume, from whole chunks whose sums are compared."""
+        num_layers, grid = record.shape[1] + 1, record.shape[2:]
+        chunk = volume_chunk(grid)
+        first = [part.start // side for part, side in zip(inside, chunk, strict=True)]
+        end = [-(-part.stop // side) for part, side in zip(inside, chunk, strict=True)]
+        whole = tuple(slice(a * side, min(b * side, g)) for a, b, side, g in zip(first, end, chunk, grid, strict=True))
+        try:
+            bits = np.asarray(_opened(str(path), record.sha256)[(slice(0, 1), slice(0, num_layers), *whole)])[0]
+        except (RuntimeError, FileNotFoundError, ValueError, IndexError) as error:
+            raise _damaged(path, "it cannot be read") from error
+        if bits.shape != (num_layers, *(part.stop - part.start for part in whole)):
+            raise _damaged(path, "it is smaller than it was")
+        table = np.reshape(record.chunk_crc32, (num_layers, *_num_chunks(grid)))
+        wanted = table[(slice(None), *(slice(a, b) for a, b in zip(first, end, strict=True)))]
+        if _chunk_sums(bits, chunk) != wanted.ravel().tolist():
+            raise _damaged(path, "a part of the volume is not what was written")
+        part = tuple(slice(i.start - w.start, i.stop - w.start) for i, w in zip(inside, whole, strict=True))
+        return np.asarray(bits[(slice(None), *part)])
+
+
+def volume_chunk(grid: Sequence[int]) -> tuple[int, ...]:
+    """Voxels of a volume's chunks along each axis."""
+    return tuple(min(size, _VOLUME_CHUNK) for size in grid)
+
+
+def _num_chunks(grid: Sequence[int]) -> tuple[int, ...]:
+    return tuple(-(-size // side) for size, side in zip(grid, volume_chunk(grid), strict=True))
+
+
+def _chunk_sums(bits: NDArray[np.uint16], chunk: Sequence[int]) -> list[int]:
+    """CRC of each chunk of (layers, z, y, x), which begins at a chunk's corner."""
+    cuts = [range(0, size, side) for size, side in zip(bits.shape[1:], chunk, strict=True)]
+    return [
+        zlib.crc32(np.ascontiguousarray(layer[tuple(slice(s, s + n) for s, n in zip(corner, chunk, strict=True))]).data)
+        for layer in bits
+        for corner in product(*cuts)
+    ]
+
 
 @lru_cache(maxsize=_KEPT_OPEN)
 def _opened(path: str, sha256: str) -> Any:
@@ -185,8 +260,10 @@ class Writing:
         self.valid_shape, self.spacing_mm = valid_shape, spacing_mm
         self.crc32: list[int] = []
         self.voxels_per_label: list[Mapping[int, int]] = []
+        self.chunk_crc32: list[int] = []
+        self.objects: dict[int, LabelledObject] = {}
         num_samples, num_channels, *grid = shape
-        chunk = tuple(grid) if len(grid) == 2 else tuple(min(size, _VOLUME_CHUNK) for size in grid)
+        chunk = tuple(grid) if len(grid) == 2 else volume_chunk(grid)
         layers = num_channels + 1
         self.array: Any = blosc2.empty(
             (num_samples, layers, *grid),
@@ -206,6 +283,9 @@ class Writing:
         self.crc32.append(zlib.crc32(bits.data))
         counts = np.bincount(bits[-1].ravel())
         self.voxels_per_label.append({int(value): int(counts[value]) for value in np.flatnonzero(counts) if value})
+        if len(self.shape) == _VOLUME_AXES:
+            self.chunk_crc32 = _chunk_sums(bits, volume_chunk(self.shape[2:]))
+            self.objects = find_labelled(bits[-1])
 
 
 def _damaged(path: Path, why: str) -> DataError:

@@ -12,7 +12,7 @@ from medmoe_cli.core.config.plan import Plan
 from medmoe_cli.core.data.prepare import image_windows, require_channels, round_to_half
 from medmoe_cli.core.imaging.geometry import Geometry
 from medmoe_cli.core.imaging.image import Image
-from medmoe_cli.core.imaging.normalize import normalize
+from medmoe_cli.core.imaging.normalize import clip, normalize_channel, standardize
 from medmoe_cli.core.imaging.orientation import Reorientation, reorientation_of
 from medmoe_cli.core.imaging.resample import resize_image, resize_labels, resized_geometry, shape_at
 
@@ -52,7 +52,10 @@ class PreparedVolume:
 
 
 def prepare_volume(image: Image, plan: Plan) -> PreparedVolume:
-    """Prepare an image for a 3D method: normalised in its own voxels, then resampled (cubic).
+    """Prepare an image for a 3D method: its values clipped, then resampled (cubic), then standardised.
+
+    Windows clip in the image's own voxels, where a cubic kernel cannot yet spread metal; 'zscore' takes its mean and
+    deviation after resampling, as the public recipe does, so that they do not depend on the scanner's voxels.
 
     Raises:
         DataError: another number of channels than the plan, or values beyond half precision.
@@ -62,9 +65,14 @@ def prepare_volume(image: Image, plan: Plan) -> PreparedVolume:
     require_channels(image, plan)
     turn = reorientation_of(image.geometry)
     shape = shape_at(turn.target, plan.spacing_mm)
-    values = normalize(turn.apply(image.data), image_windows(image, plan))
-    resized = resize_image(values, turn.target, shape)
-    return PreparedVolume(image=round_to_half(resized.transpose(0, 3, 2, 1), image.header.path), turn=turn, shape=shape)
+    prepared = np.empty((image.num_channels, *reversed(shape)), np.float32)
+    # Channel by channel: their ranges differ, and a large scan is not held several times.
+    for index, channel in enumerate(image_windows(image, plan)):
+        values, later = turn.apply(image.data[index]), channel.normalization == "zscore"
+        before = clip(values, channel) if later else normalize_channel(values, channel)
+        (resized,) = resize_image(before[None], turn.target, shape)
+        prepared[index] = (standardize(resized) if later else resized).transpose(2, 1, 0)
+    return PreparedVolume(image=round_to_half(prepared, image.header.path), turn=turn, shape=shape)
 
 
 def volume_shape(

@@ -74,8 +74,9 @@ class FeatureCache:
         save_tensors(path, small, {"sample": hashlib.sha256(key.encode()).hexdigest()})
 
     def missing(self, source: SampleSource) -> list[int]:
-        """Indices of the samples that are not cached."""
-        return [index for index in range(len(source)) if not self.path(source.key(index)).is_file()]
+        """Indices of the samples that are not cached, of copies the first."""
+        first = {source.key(index): index for index in reversed(range(len(source)))}
+        return sorted(index for key, index in first.items() if not self.path(key).is_file())
 
     def sweep(self) -> None:
         """Remove what killed writers left."""
@@ -105,8 +106,9 @@ def fill(
     """
     cache.sweep()
     todo = cache.missing(source)
-    if len(todo) < len(source):
-        reporter.info(f"features: {len(source) - len(todo)} of {len(source)} {what} samples are cached already")
+    total = len({source.key(index) for index in range(len(source))})
+    if len(todo) < total:
+        reporter.info(f"features: {total - len(todo)} of {total} {what} samples are cached already")
     if not todo:
         return True
     segmenter.eval()

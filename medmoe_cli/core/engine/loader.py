@@ -70,6 +70,8 @@ class DrawDataset(Dataset[Item | MedMoEError]):
         key = what.source.key(draw.index)
         base = derive_seed(what.seed, draw.epoch, key, draw.repeat)
         sample = what.source.load(draw.index, seed=derive_seed(base, "augment") if what.augment else None)
+        if sample.copy:
+            base = derive_seed(base, "copy", sample.copy)
         label = _class_positions(sample, what.values)
         present = _present(label, sample, what.values)
         if what.augment and not present and what.source.classes(draw.index):
@@ -197,11 +199,11 @@ class _HandedOut(Sampler[list[Draw]]):
 
 def _class_positions(sample: Sample, values: Sequence[int]) -> NDArray[np.int64]:
     """Labels as class positions from 1; values that are no class become background."""
-    positions = np.zeros(sample.valid.shape, np.int64)
-    if sample.label is not None:
-        for position, value in enumerate(values):
-            positions[sample.label == value] = position + 1
-    return positions
+    if sample.label is None:
+        return np.zeros(sample.valid.shape, np.int64)
+    becomes = np.zeros(int(max(sample.label.max(initial=0), *values)) + 1, np.int64)
+    becomes[list(values)] = np.arange(1, len(values) + 1)
+    return becomes[sample.label]
 
 
 def _present(label: NDArray[np.int64], sample: Sample, values: Sequence[int]) -> list[int]:

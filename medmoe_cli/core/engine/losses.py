@@ -18,8 +18,9 @@ from medmoe_cli.core.base.errors import ConfigError
 from medmoe_cli.core.base.suggest import did_you_mean
 from medmoe_cli.core.nn.segmenter import Output, View
 
-LOSS_NAMES = ("dice", "focal", "bce", "cross_entropy", "score")
+LOSS_NAMES = ("dice", "focal", "bce", "cross_entropy", "score", "owner")
 MASK_LOSSES = frozenset({"dice", "focal", "bce"})
+GATE = "gate"  # the place in `Output.routing` whose choice the owner loss teaches
 _SMOOTH = 1.0  # one pixel in numerator and denominator: an empty mask answered by an empty mask costs nothing
 
 
@@ -30,10 +31,12 @@ class Target:
     Attributes:
         masks: bool (Q, 1, *S) for binary answers, or int64 (Q, *S) label map for answers of several channels.
         valid: bool (Q, *S).
+        owners: int64 (Q,), which expert should answer, 0 the general model; None where nobody knows.
     """
 
     masks: Tensor
     valid: Tensor
+    owners: Tensor | None = None
 
 
 def dice_loss(logits: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
@@ -96,6 +99,30 @@ def score_loss(scores: Tensor, logits: Tensor, masks: Tensor, valid: Tensor) -> 
     return (scores.float() - true_iou) ** 2
 
 
+def owner_loss(output: Output, owners: Tensor | None) -> Tensor:
+    """Cross-entropy of the gate's choice against who should answer, (Q,) (SAM-Med3D-MoE 2.4).
+
+    Args:
+        output: with the gate's logits (Q, m + 1) in `routing`.
+        owners: int64 (Q,) in [0, m].
+
+    Raises:
+        ConfigError: the method has no gate, or has fewer experts than owners.
+    """
+    gate = output.routing.get(GATE)
+    if gate is None or owners is None:
+        raise ConfigError(
+            "loss 'owner' does not apply", why="the answers come without a gate", fix="choose another loss"
+        )
+    if int(owners.max()) >= gate.logits.shape[-1]:
+        raise ConfigError(
+            "a sample of an expert that is not there",
+            why=f"expert {int(owners.max())} owns it, the gate chooses among {gate.logits.shape[-1] - 1}",
+            fix="give the samples the numbers of the model's own experts",
+        )
+    return F.cross_entropy(gate.logits.float(), owners, reduction="none")
+
+
 def combine(output: Output, target: Target, weights: Mapping[str, float]) -> dict[str, Tensor]:
     """The weighted losses of one answer by name, each a scalar (mean over queries); 'aux_*' are the method's own.
 
@@ -111,7 +138,9 @@ def combine(output: Output, target: Target, weights: Mapping[str, float]) -> dic
     for name, weight in sorted(weights.items()):  # in one order, however the weights were written: sums depend on it
         if name == "score" and output.scores is None:
             continue
-        if name in MASK_LOSSES and output.views:
+        if name == "owner":
+            losses = [owner_loss(output, target.owners)]
+        elif name in MASK_LOSSES and output.views:
             losses = [_of_view(name, view, target) for view in output.views]
         else:
             losses = [_one(name, output.logits, output.scores, masks, valid, multi_class=multi_class)]

@@ -70,7 +70,9 @@ class StepModule(nn.Module):
     def _prompted(self, batch: Batch, features: Features, device: torch.device) -> StepLosses:
         index_Q = batch.image_index.to(device)
         rows = features.take(index_Q)
-        target = Target(masks=batch.masks.to(device), valid=batch.valid.to(device)[index_Q])
+        target = Target(
+            masks=batch.masks.to(device), valid=batch.valid.to(device)[index_Q], owners=batch.owners.to(device)
+        )
         (prompts,) = batch.prompts
         # Drawn from the first query's seed: the same whoever runs the step, and after a resume.
         corrects = generator(batch.seeds[0], "correct").random() < self.stage.correction_share

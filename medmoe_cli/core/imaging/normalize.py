@@ -34,12 +34,14 @@ def normalize(data_CXYZ: NDArray[Any], channels: Sequence[ChannelPlan]) -> NDArr
 
 
 def normalize_channel(values: NDArray[Any], channel: ChannelPlan) -> NDArray[np.float32]:
-    """One channel to [0, 1] ('none' keeps its values).
+    """One channel to [0, 1] ('none' keeps its values, 'zscore' has them in deviations from the mean).
 
     A channel that is constant, or whose window is empty, becomes zeros.
     """
     if channel.normalization == "none":
         return values.astype(np.float32)
+    if channel.normalization == "zscore":
+        return standardize(clip(values, channel))
     if channel.normalization == "rgb":
         return scale(values, 0.0, 255.0)
     if channel.normalization == "percentile":
@@ -48,6 +50,27 @@ def normalize_channel(values: NDArray[Any], channel: ChannelPlan) -> NDArray[np.
     if channel.low is None or channel.high is None:
         raise ValueError(f"channel {channel.name}: a ct window needs low and high")
     return scale(values, channel.low, channel.high)
+
+
+def clip(values: NDArray[Any], channel: ChannelPlan) -> NDArray[np.float32]:
+    """The channel's values within its window, as they are where it has none."""
+    if channel.low is None and channel.high is None:
+        return values.astype(np.float32)
+    return np.asarray(np.clip(values, channel.low, channel.high), np.float32)
+
+
+def standardize(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean 0 and deviation 1 over the voxels above 0, over all where none is; zeros when those are constant.
+
+    SAM-Med3D's public preprocessing (torchio's ZNormalization masked to x > 0).
+    """
+    counted = values[values > 0]
+    if not counted.size:
+        counted = values
+    mean, deviation = counted.mean(dtype=np.float64), counted.std(dtype=np.float64)
+    if not deviation > 1e-6 * max(abs(mean), 1e-6):  # rounding alone
+        return np.zeros(values.shape, np.float32)
+    return np.asarray((values - np.float32(mean)) / np.float32(deviation), np.float32)
 
 
 def scale(values: NDArray[Any], low: float, high: float) -> NDArray[np.float32]:

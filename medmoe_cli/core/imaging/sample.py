@@ -21,6 +21,7 @@ class Sample:
         index: the slice along the plan's slice axis (0 for 2D images and volumes).
         asked: label values that may be asked for; None: every one present.
         owner: which expert answers for the sample, counted from 1; 0 the general model.
+        copy: in a source that repeats samples under their names, which repetition it is; each is drawn anew.
     """
 
     image: NDArray[np.float32]
@@ -30,6 +31,7 @@ class Sample:
     index: int
     asked: tuple[int, ...] | None = None
     owner: int = 0
+    copy: int = 0
 
 
 class SampleSource(Protocol):
@@ -39,7 +41,7 @@ class SampleSource(Protocol):
         """Number of samples (slices with their case for 2D methods)."""
 
     def key(self, index: int) -> str:
-        """A stable name, unique in the source ('case_001:17'); caches and seeds are keyed by it."""
+        """A stable name ('case_001:17'), shared by copies alone; caches and seeds are keyed by it."""
 
     def classes(self, index: int) -> tuple[int, ...]:
         """Label values present in the sample, without reading it (background excluded)."""

@@ -144,7 +144,7 @@ class Stage:
         prior_mix: for self-prompted queries, the probability of a 'mask' or 'text' prior instead of 'none'.
         correction_rounds: clicks on the error region after the first prompt.
         correction_share: fraction of the steps that have these rounds.
-        losses: weight by loss name ('dice', 'focal', 'bce', 'cross_entropy', 'score').
+        losses: weight by loss name ('dice', 'focal', 'bce', 'cross_entropy', 'score', 'owner').
     """
 
     name: str

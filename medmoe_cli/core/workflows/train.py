@@ -36,7 +36,6 @@ from medmoe_cli.core.engine.signals import StopFlag
 from medmoe_cli.core.engine.trainer import Trainer
 from medmoe_cli.core.imaging.sample import SampleSource
 from medmoe_cli.core.models.registry import method as find_method
-from medmoe_cli.core.nn.backbones import load_backbone
 from medmoe_cli.core.nn.segmenter import Segmenter
 from medmoe_cli.core.nn.weights import load_into, load_tensors
 from medmoe_cli.core.reporting.curves import draw_progress
@@ -60,9 +59,11 @@ from medmoe_cli.core.workflows.run_folder import (
 )
 from medmoe_cli.core.workflows.run_identity import run_identity
 from medmoe_cli.core.workflows.run_record import RunRecorder
-from medmoe_cli.core.workflows.slice_sources import slice_sources
+from medmoe_cli.core.workflows.slice_sources import SliceSources, slice_sources
+from medmoe_cli.core.workflows.starting_weights import starting_tensors
 from medmoe_cli.core.workflows.train_options import StageParameters, TrainOptions, TrainResult
 from medmoe_cli.core.workflows.validate import Validation, run_validate
+from medmoe_cli.core.workflows.volume_sources import VolumeSources, volume_sources
 
 __all__ = ["StageParameters", "TrainOptions", "TrainResult", "run_train"]
 
@@ -155,7 +156,8 @@ class _Training:
             validation = None
             if self.fabric.is_global_zero:
                 self._draw(folder)
-                validation = self._validate(segmenter, samples, folder, trained, stop)
+                if self.plan.dims == 2:  # of volumes the engine's validation, on the network's grid, is all there is
+                    validation = self._validate(segmenter, samples, folder, trained, stop)
                 record.add_output(trained.checkpoint)
             self.fabric.barrier()
         return TrainResult(
@@ -216,16 +218,20 @@ class _Training:
     def _samples(
         self, segmenter: Segmenter, store: Store, records: Mapping[str, CaseRecord], *, write: bool = True
     ) -> _Samples:
-        if self.plan.dims != 2:
-            raise ConfigError(
-                "volumes cannot be trained on yet",
-                where=self.plan.method,
-                why="the method is 3D",
-                fix="use a 2D method",
-            )
         cases = split(self.dataset, self.options.fold, folder=self.planned.folder if write else None)
         content = value_sha256({case: record.key for case, record in records.items()})
-        slices = slice_sources(
+        sources = self._sources(segmenter, store, records, cases)
+        self.reporter.info(sources.line)
+        return _Samples(train=sources.train, validation=sources.validation, split=cases, content=content)
+
+    def _sources(
+        self, segmenter: Segmenter, store: Store, records: Mapping[str, CaseRecord], cases: Split
+    ) -> SliceSources | VolumeSources:
+        if self.plan.dims == 3:
+            return volume_sources(
+                store=store, records=records, cases=cases, plan=self.plan, augment=self.resolved.augment
+            )
+        return slice_sources(
             store=store,
             records=records,
             cases=cases,
@@ -234,8 +240,6 @@ class _Training:
             augment=self.resolved.augment,
             task=segmenter.stages()[0].task,
         )
-        self.reporter.info(slices.line)
-        return _Samples(train=slices.train, validation=slices.validation, split=cases, content=content)
 
     def _build(self) -> Segmenter:
         """The network; its random weights come from the run's seed."""
@@ -243,16 +247,7 @@ class _Training:
         name = found.backbone_name(self.resolved.model)
         backbone = None
         if name is not None:
-            folder = self.workspace.models / name
-            path = folder if folder.is_dir() else Path(name)
-            if not path.is_dir():
-                raise CheckpointError(
-                    f"no backbone '{name}'",
-                    where=self.workspace.models,
-                    why="it has not been added",
-                    fix=f"medmoe models add {name} CHECKPOINT, or --preset segmote-tiny",
-                )
-            backbone = load_backbone(path)
+            backbone = starting_tensors(name, workspace=self.workspace, plan=self.plan, reporter=self.reporter)
         torch.manual_seed(derive_seed(self.resolved.train.seed, "init"))
         return found.build(self.resolved.model, self.plan, backbone=backbone)
 

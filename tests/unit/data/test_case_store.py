@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medmoe_cli.core.base import jsonio
@@ -71,16 +71,23 @@ def volume(store: Store, shape: tuple[int, int, int] = (40, 33, 70)) -> tuple[Ca
     return store.write(writing), image, label
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.fixture(scope="module")
+def kept_volume(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, CaseRecord, np.ndarray, np.ndarray]:
+    store = Store(folder=tmp_path_factory.mktemp("store"))
+    return (store, *volume(store))
+
+
+@settings(max_examples=40, deadline=None)
 @given(
     start=st.tuples(st.integers(-20, 45), st.integers(-20, 40), st.integers(-20, 75)),
     size=st.tuples(*[st.integers(1, 40)] * 3),
 )
 def test_a_window_is_a_part_of_the_volume_amid_zeros(
-    tmp_path: Path, start: tuple[int, int, int], size: tuple[int, int, int]
+    kept_volume: tuple[Store, CaseRecord, np.ndarray, np.ndarray],
+    start: tuple[int, int, int],
+    size: tuple[int, int, int],
 ) -> None:
-    store = Store(folder=tmp_path)
-    record, image, label = volume(store)
+    store, record, image, label = kept_volume
     reach = 100
     grown = np.pad(image, [(0, 0)] + [(reach, reach)] * 3)
     part = tuple(slice(reach + s, reach + s + n) for s, n in zip(start, size, strict=True))

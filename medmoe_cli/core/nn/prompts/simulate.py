@@ -6,6 +6,8 @@ generator the answer is deterministic. An empty mask gives no prompt.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
@@ -60,7 +62,10 @@ def random_point(mask: ArrayLike, *, rng: np.random.Generator) -> Click | None:
 def central_point(mask: ArrayLike) -> Click | None:
     """The foreground pixel farthest from the background; outside the image counts as background."""
     region = np.asarray(mask, bool)
-    return _click(_deepest(region), foreground=True) if region.any() else None
+    bounds = _bounds(region)
+    if bounds is None:
+        return None
+    return _click(_deepest(region[bounds], bounds), foreground=True)
 
 
 def correction_click(predicted: ArrayLike, reference: ArrayLike, *, valid: ArrayLike | None = None) -> Click | None:
@@ -77,15 +82,16 @@ def correction_click(predicted: ArrayLike, reference: ArrayLike, *, valid: Array
     found, wanted = np.asarray(predicted, bool), np.asarray(reference, bool)
     if found.shape != wanted.shape:
         raise ValueError(f"prediction {found.shape} and reference {wanted.shape} differ in shape")
-    allowed = np.ones(wanted.shape, bool) if valid is None else np.asarray(valid, bool)
-    missed = _largest_component(wanted & ~found & allowed)
-    excess = _largest_component(found & ~wanted & allowed)
+    wrong = found != wanted
+    if valid is not None:
+        wrong &= np.asarray(valid, bool)
+    missed, excess = _largest_component(wrong & wanted), _largest_component(wrong & found)
     if missed is None and excess is None:
         return None
-    if excess is None or (missed is not None and missed.sum() >= excess.sum()):
+    if excess is None or (missed is not None and missed.size >= excess.size):
         assert missed is not None
-        return _click(_deepest(missed), foreground=True)
-    return _click(_deepest(excess), foreground=False)
+        return _click(_deepest(missed.inside, missed.bounds), foreground=True)
+    return _click(_deepest(excess.inside, excess.bounds), foreground=False)
 
 
 def tight_box(mask: ArrayLike) -> tuple[float, ...] | None:
@@ -136,21 +142,39 @@ def _bounds(region: NDArray[np.bool_]) -> tuple[slice, ...] | None:
     return tuple(bounds)
 
 
-def _largest_component(region: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
-    labels, count = ndimage.label(region)
-    if not count:
+@dataclass(frozen=True, slots=True)
+class _Region:
+    """A connected region: its bounding box, what of the box it fills, and how many pixels these are."""
+
+    bounds: tuple[slice, ...]
+    inside: NDArray[np.bool_]
+    size: int
+
+
+def _largest_component(region: NDArray[np.bool_]) -> _Region | None:
+    """Labelled within the region's bounding box: what is empty around it costs as much as what is not."""
+    bounds = _bounds(region)
+    if bounds is None:
         return None
+    labels, _ = ndimage.label(region[bounds])
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
-    largest: NDArray[np.bool_] = labels == int(sizes.argmax())
-    return largest
+    chosen = int(sizes.argmax())
+    box = ndimage.find_objects(labels, max_label=chosen)[chosen - 1]
+    placed = tuple(
+        slice(outer.start + inner.start, outer.start + inner.stop) for outer, inner in zip(bounds, box, strict=True)
+    )
+    return _Region(bounds=placed, inside=labels[box] == chosen, size=int(sizes[chosen]))
 
 
-def _deepest(region: NDArray[np.bool_]) -> tuple[int, ...]:
-    """Index of the pixel with the largest distance to the outside; of several, the one nearest their mean."""
-    bounds = _bounds(region)
-    assert bounds is not None
-    depth = ndimage.distance_transform_edt(np.pad(region[bounds], 1))
+def _deepest(inside: NDArray[np.bool_], bounds: tuple[slice, ...]) -> tuple[int, ...]:
+    """Index of the pixel with the largest distance to the outside; of several, the one nearest their mean.
+
+    Args:
+        inside: the region, cut to its bounding box.
+        bounds: where that box lies.
+    """
+    depth = ndimage.distance_transform_edt(np.pad(inside, 1))
     candidates = np.argwhere(depth >= depth.max() - 1e-6)
     nearest = int(((candidates - candidates.mean(axis=0)) ** 2).sum(axis=1).argmin())
     return tuple(int(place) - 1 + part.start for place, part in zip(candidates[nearest], bounds, strict=True))
