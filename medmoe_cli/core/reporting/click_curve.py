@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from medmoe_cli.core.base import atomic
 from medmoe_cli.core.reporting.figures import new_figure, plain_axes, png_of
@@ -15,6 +16,7 @@ from medmoe_cli.core.reporting.palette import INK, class_colours
 
 _MOST_BANDS = 4
 _MOST_IN_A_COLUMN = 12
+_MOST_TICKS = 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +53,10 @@ def draw_click_curves(path: Path, curves: Sequence[ClickCurve], *, title: str) -
     clicks = max((len(curve.means) for curve in curves), default=1)
     axes.set_xlim(0.7, clicks + 0.3)
     axes.set_ylim(0, 1)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    if clicks > _MOST_TICKS:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    else:
+        axes.set_xticks(range(1, clicks + 1))
     columns = math.ceil(len(curves) / _MOST_IN_A_COLUMN)
     axes.legend(fontsize=9, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, ncols=columns)
     return atomic.write_bytes(path, png_of(figure))
@@ -72,7 +77,10 @@ def _draw(axes: Axes, curve: ClickCurve, *, colour: str, band: bool) -> None:
         zorder=3 if overall else 2,
     )
     known = [(click, pair) for click, pair in zip(clicks, curve.intervals, strict=True) if pair is not None]
-    if band and known:
+    if len(known) == 1:
+        click, (low, high) = known[0]
+        axes.vlines(click, low, high, color=colour, linewidth=1)
+    elif band and known:
         axes.fill_between(
             [click for click, _ in known],
             [low for _, (low, _) in known],

@@ -37,12 +37,14 @@ class Answered:
         probability: float32 (rows, cols).
         score: the model's own estimate of the mask's IoU, None when it has none.
         token: index of the routed token or expert, None for methods without one and for several models.
+        round: how many correction clicks came before it.
     """
 
     request: Request
     probability: NDArray[np.float32]
     score: float | None
     token: int | None
+    round: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,6 +87,7 @@ def segment_together(
     *,
     threshold: float,
     probabilities: NDArray[np.float16] | None = None,
+    each_round: Callable[[Answered], None] | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> Segmented:
     """Answer all requests of a scan with the average of one or more models.
@@ -93,12 +96,13 @@ def segment_together(
         members: the models with the scan and what is asked of them; the first one's plan numbers the classes.
         threshold: a pixel below it belongs to no class (prompted methods).
         probabilities: (classes, slices, rows, cols), filled by label value - 1 when given.
+        each_round: receives every answer of a prompted method after every click, not the last one alone.
         check: called between slices; raises to interrupt.
 
     `segment` also takes `listen`, which receives every answer of a prompted method before overlaps are settled, and
     `watch`, which receives the label values asked for on a slice with the model's whole answer.
     """
-    return _Run(members, threshold, probabilities, None, None, check).answer_all()
+    return _Run(members, threshold, probabilities, None, None, check, each_round).answer_all()
 
 
 class _Run:
@@ -110,8 +114,9 @@ class _Run:
         listen: Callable[[Answered], None] | None,
         watch: Callable[[list[int], Answer], None] | None,
         check: Callable[[], None],
+        each_round: Callable[[Answered], None] | None = None,
     ) -> None:
-        self.members, self.threshold = members, threshold
+        self.members, self.threshold, self.each_round = members, threshold, each_round
         self.probabilities, self.listen, self.watch, self.check = probabilities, listen, watch, check
         prepared = self.prepared = members[0].prepared
         shape = (prepared.num_slices, prepared.fit.rows, prepared.fit.cols)
@@ -159,9 +164,11 @@ class _Run:
         """Answer one slice's requests; return those to follow with their probability on each member's input grid."""
         panel = Panel(self.members, features, wanted)
         panel.ask()
+        self._tell(panel, 0)
         for round_number in range(max(one.first.rounds for one in wanted)):
             panel.correct(round_number, self.threshold)
             panel.ask()
+            self._tell(panel, round_number + 1)
         self._conclude(panel)
         return [(one, self._maps(panel, place)) for place, one in enumerate(wanted) if one.first.follow]
 
@@ -179,13 +186,12 @@ class _Run:
             prompt = one.first.prompt
             if prompt.clicks or prompt.box is not None or prompt.mask is not None:
                 self.prompted.add(one.first.value)
-            answered = Answered(
-                request=one.first,
-                probability=panel.on_slice(place),
-                score=panel.score(place),
-                token=panel.token(place),
-            )
-            self._settle(answered)
+            self._settle(_answered(panel, place, round_number=one.first.rounds))
+
+    def _tell(self, panel: Panel, round_number: int) -> None:
+        if self.each_round is not None and not self.members[0].inference.automatic:
+            for place in range(len(panel.wanted)):
+                self.each_round(_answered(panel, place, round_number=round_number))
 
     def _maps(self, panel: Panel, place: int) -> tuple[NDArray[np.float32] | None, ...]:
         return tuple(
@@ -242,6 +248,16 @@ class _Run:
             while len(self.features) > _KEPT_FEATURES:
                 self.features.popitem(last=False)
         return self.features[index]
+
+
+def _answered(panel: Panel, place: int, *, round_number: int) -> Answered:
+    return Answered(
+        request=panel.wanted[place].first,
+        probability=panel.on_slice(place),
+        score=panel.score(place),
+        token=panel.token(place),
+        round=round_number,
+    )
 
 
 def _prompted_by(masks: Sequence[NDArray[np.bool_] | None], wanted: Wanted, index: int) -> Wanted:
