@@ -19,6 +19,7 @@ from medmoe_cli.commands.convert import convert
 from medmoe_cli.commands.demo import demo
 from medmoe_cli.commands.doctor import doctor
 from medmoe_cli.commands.evaluate import evaluate
+from medmoe_cli.commands.merge_experts import merge_experts
 from medmoe_cli.commands.models import models
 from medmoe_cli.commands.plan import plan
 from medmoe_cli.commands.predict import predict
@@ -47,6 +48,7 @@ app = typer.Typer(
 )
 for _verb in (convert, check, plan, preprocess, train, predict, evaluate, report, demo, doctor):
     app.command()(_verb)
+app.command("merge-experts")(merge_experts)
 app.add_typer(models, name="models")
 app.add_typer(presets, name="presets")
 
