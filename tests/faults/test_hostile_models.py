@@ -97,7 +97,8 @@ def test_flipped_bytes_and_cut_ends_are_refused(good: Path, tmp_path: Path) -> N
         if ran.code == 0:
             # A time stamp, or a field that zip keeps twice: what was imported is the model, byte for byte.
             kept = workspace / str(number) / "models" / "m"
-            assert files_of(kept) == files_of(good), at
+            found = {name: data for name, data in files_of(kept).items() if name != "run.json"}
+            assert found == files_of(good), at
             harmless += 1
         else:
             assert ran.code == 4, (at, ran.err)

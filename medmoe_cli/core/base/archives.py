@@ -62,13 +62,16 @@ def pack(path: Path, files: Mapping[str, Path]) -> Path:
     return atomic.replace_file(path, write)
 
 
-def unpack(source: Path, target: Path, *, limit_of: LimitOf) -> tuple[str, ...]:
+def unpack(
+    source: Path, target: Path, *, limit_of: LimitOf, passed_over: frozenset[str] = frozenset()
+) -> tuple[str, ...]:
     """Copy the members of a zip, or the files of a folder, into `target`.
 
     Args:
         source: the bundle.
         target: an empty folder.
         limit_of: which names are allowed, and how large each may be.
+        passed_over: plain files of a folder that are no part of the bundle, and no harm.
 
     Returns:
         The names, sorted, with forward slashes.
@@ -78,7 +81,7 @@ def unpack(source: Path, target: Path, *, limit_of: LimitOf) -> tuple[str, ...]:
         ResourceError: there is no room for it.
     """
     if source.is_dir():
-        return _copy_folder(source, target, limit_of)
+        return _copy_folder(source, target, limit_of, passed_over)
     if not source.is_file():
         raise CheckpointError("nothing to import", where=source, why="there is no such file", fix="check the path")
     try:
@@ -99,7 +102,7 @@ def unpack(source: Path, target: Path, *, limit_of: LimitOf) -> tuple[str, ...]:
     return tuple(sorted(member.filename for member in members))
 
 
-def _copy_folder(source: Path, target: Path, limit_of: LimitOf) -> tuple[str, ...]:
+def _copy_folder(source: Path, target: Path, limit_of: LimitOf, passed_over: frozenset[str]) -> tuple[str, ...]:
     members: list[_Member] = []
     problems: list[str] = []
     for folder, folders, files in os.walk(source):  # links to folders are listed, never entered
@@ -107,6 +110,8 @@ def _copy_folder(source: Path, target: Path, limit_of: LimitOf) -> tuple[str, ..
             path = Path(folder, name)
             relative = path.relative_to(source).as_posix()
             mode = path.lstat().st_mode
+            if stat.S_ISREG(mode) and relative in passed_over:
+                continue
             if stat.S_ISREG(mode):
                 members.append(_Member(name=relative, size=path.lstat().st_size))
             elif not stat.S_ISDIR(mode):

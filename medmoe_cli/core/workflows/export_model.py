@@ -83,6 +83,8 @@ def export_model(
             written = _through_a_folder(output, fill)
         else:
             written = _names_in(atomic.replace_dir(output, fill))
+        record.inputs[str(loaded.source)] = loaded.sha256
+        record.folder = output.resolve().parent  # beside a folder, too: what is shared says nothing of this machine
         record.add_output(output)
         size = output.stat().st_size if as_zip else sum((output / one).stat().st_size for one in written)
         return Exported(

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 _LARGEST_SIZE = 4096
 # What a network may hold beside its stored tensors: position tables and the like, made when it is built.
 _UNSTORED_BYTES = 256 << 20
+# Of a model folder in somebody's workspace: how it came there.
+_NOT_SHARED = frozenset({"run.json"})
 # What building a network from strange values ends in; pydantic's errors are ValueErrors.
 _BUILD_ERRORS = (ValueError, TypeError, AssertionError, RuntimeError, ArithmeticError, LookupError)
 _AGAIN = "ask for the model again, or use the version of medmoe that wrote it"
@@ -91,7 +93,7 @@ def import_model(
         found: list[Imported] = []
 
         def fill(temporary: Path) -> None:
-            files = unpack(source, temporary, limit_of=limit_of)
+            files = unpack(source, temporary, limit_of=limit_of, passed_over=_NOT_SHARED)
             shared = read_record(temporary)
             verify_files(temporary, shared, frozenset(files))
             _require_plausible(temporary, shared)
@@ -103,6 +105,9 @@ def import_model(
         except CheckpointError as error:
             raise _of_source(error, source) from error
         record.info(f"{source} checked, loaded once and kept as {folder}")
+        if source.is_file():
+            record.add_input(source)
+        record.folder = folder
         record.add_output(folder)
         return found[0]
 

@@ -124,8 +124,14 @@ def test_an_export_is_the_same_bytes_each_time_and_goes_on_unchanged(home: Works
     assert not list(tmp_path.rglob(".tmp-*"))
     kept = import_model(workspace=away(tmp_path), source=paths[0], reporter=Silent())
     onward = export_model(workspace=away(tmp_path), model="model", output=tmp_path / "model", reporter=Silent())
-    assert files_of(onward.path) == files_of(kept.folder)
-    assert import_model(workspace=away(tmp_path), source=onward.path, name="m2", reporter=Silent()).name == "m2"
+    there = files_of(kept.folder)
+    record = json.loads(there.pop("run.json"))
+    assert (record["verb"], record["exit_code"]) == ("models import", 0)
+    assert files_of(onward.path) == there
+    assert json.loads((tmp_path / "run.json").read_text())["verb"] == "models export"
+    for source, name in ((onward.path, "m2"), (kept.folder, "m3")):  # also straight from somebody's workspace
+        again = import_model(workspace=away(tmp_path), source=source, name=name, reporter=Silent())
+        assert {name: data for name, data in files_of(again.folder).items() if name != "run.json"} == there
 
 
 def test_the_card_says_what_the_model_is_and_names_no_patient(home: Workspace, tmp_path: Path) -> None:
