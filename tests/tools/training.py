@@ -40,6 +40,7 @@ class Recipe:
     features: Path | None = None
     identity: Mapping[str, str] = field(default_factory=lambda: {"data": "discs"})
     precision: str = "32"
+    build: Callable[..., Segmenter] = TinySegmenter
     prepare: Callable[[Segmenter], None] = lambda segmenter: None
 
     def having(self, **config: Any) -> Recipe:
@@ -62,7 +63,7 @@ def _run(folder: Path, recipe: Recipe, *, resume: bool, reporter: Silent | None)
     reporter = reporter or Silent()
     compute = resolve_compute("cpu", recipe.precision)
     fabric = start_fabric(compute, num_devices=1)
-    segmenter = TinySegmenter(stages=recipe.stages)
+    segmenter = recipe.build(stages=recipe.stages)
     recipe.prepare(segmenter)
     config = TrainConfig(**{"epochs": 3, "learning_rate": 1e-2, "workers": 0, **recipe.config})
     job = Job(

@@ -205,6 +205,43 @@ def test_a_side_without_the_other_cannot_be_mirrored() -> None:
         on("kidney_left", "Kidney Left", "kidney_right")
 
 
+def test_volumes_are_mirrored_where_no_class_is_sided() -> None:
+    def decided(*labels: str, mirror: str = "auto") -> Plan:
+        dataset = dataset_of(labels={name: value for value, name in enumerate(labels, 1)})
+        return plan(dataset, card=VOLUMES, overrides=PlanConfig(mirror=mirror))  # type: ignore[arg-type]
+
+    assert decided("liver").mirror_axes == ("x", "y", "z")
+    ends = decided("Anterior", "Posterior")
+    assert ends.mirror_axes == ("x", "z")
+    assert "y off: 'Anterior' tells front-back" in ends.reasons["mirror_axes"]
+    assert "z on: no class tells up-down" in ends.reasons["mirror_axes"]
+    wanted = decided("kidney_left", "kidney_right", mirror="on")
+    assert wanted.mirror_axes == ("x", "y", "z")
+    assert wanted.mirror_swaps == {"x": ((1, 2),)}
+    assert decided("liver", mirror="off").mirror_axes == ()
+
+
+@pytest.mark.parametrize(
+    ("dataset", "window", "words"),
+    [
+        (dataset_of(channels=["T1"]), (None, None), "mean 0 and deviation 1 over the voxels above 0: "),
+        (dataset_of(channels=["CT"]), (-1000.0, 1000.0), "clipping to -1000 to 1000 (its name contains 'ct')"),
+        (dataset_of(channels=["scan"], modality="CT"), (-1000.0, 1000.0), "(the dataset's modality is 'CT')"),
+    ],
+)
+def test_volumes_are_standardised(dataset: Dataset, window: tuple[float | None, float | None], words: str) -> None:
+    decided = plan(dataset, card=VOLUMES)
+    assert [channel.normalization for channel in decided.channels] == ["zscore"]
+    assert (decided.channels[0].low, decided.channels[0].high) == window
+    assert words in decided.reasons["normalization"]
+    other = plan(dataset, card=VOLUMES, overrides=PlanConfig(normalization="percentile"))
+    assert other.channels[0].normalization == "percentile"
+    assert other.preprocessing_key != decided.preprocessing_key
+    assert plan(dataset, card=VOLUMES, overrides=PlanConfig(normalization="zscore")).channels == decided.channels
+    with pytest.raises(ConfigError, match="for 3D methods"):
+        plan(dataset, overrides=PlanConfig(normalization="zscore"))
+
+
 def test_colour_pictures_have_no_up() -> None:
     dataset = dataset_of(channels=["R", "G", "B"], ending=".jpg")
     assert plan(dataset, maximum=255, shapes=[(600, 450, 1)]).mirror_axes == ("horizontal", "vertical")
@@ -234,6 +271,12 @@ def test_batch_size_follows_memory_and_data() -> None:
     assert plan(memory=80 * GIB, **many).batch_size == 8
     assert plan(memory=80 * GIB, shapes=[(64, 64, 60)]).batch_size == 3  # 5 % of 60 slices
     assert plan(overrides=PlanConfig(batch_size=11)).batch_size == 11
+    windows = {"card": VOLUMES, "shapes": [(200, 200, 200)] * 200, "spacings": [(1.0, 1.0, 1.0)] * 200}
+    assert plan(memory=80 * GIB, **windows).batch_size == 2
+    assert plan(memory=80 * GIB, cuda=True, **windows).batch_size == 10  # 5 % of one class in each of 200 cases
+    assert "5 % of 200 windows" in plan(**windows).reasons["batch_size"]
+    assert plan(memory=4 * GIB, **windows).batch_size == 1
+    assert plan(memory=4 * GIB, overrides=PlanConfig(input_size=64), **windows).batch_size == 2
 
 
 def test_experts_follow_the_modalities() -> None:

@@ -19,6 +19,7 @@ from medmoe_cli.core.engine.losses import (
     multi_class_dice_loss,
     score_loss,
 )
+from medmoe_cli.core.nn.moe.routing import Routing
 from medmoe_cli.core.nn.segmenter import Output, View
 
 SEEDS = st.integers(0, 2**31)
@@ -125,6 +126,43 @@ def test_a_view_is_judged_on_its_own_grid() -> None:
     for name, loss, weight in (("dice", dice_loss, 2.0), ("bce", bce_loss, 1.0)):
         expected = loss(logits, masks, valid) + weights * loss(part, masks[:, :, 2:6, 4:8], valid[:, 2:6, 4:8])
         torch.testing.assert_close(parts[name], weight * expected.mean(), msg=name)
+
+
+def gated(logits: torch.Tensor) -> Output:
+    """An answer with a gate's choice."""
+    routing = Routing(
+        gates=torch.ones(len(logits), 1),
+        indices=logits.argmax(-1, keepdim=True),
+        logits=logits,
+        probabilities=logits.softmax(-1),
+        load=torch.zeros(logits.shape[-1]),
+    )
+    return Output(logits=torch.zeros(len(logits), 1, 4, 4), routing={"gate": routing})
+
+
+def test_the_owner_loss_is_the_cross_entropy_of_the_gate() -> None:
+    choice = torch.tensor([[2.0, -1.0, 0.5], [0.0, 3.0, 1.0]], requires_grad=True)
+    owners = torch.tensor([0, 2])
+    target = Target(
+        masks=torch.zeros(2, 1, 4, 4, dtype=torch.bool), valid=torch.ones(2, 4, 4, dtype=torch.bool), owners=owners
+    )
+    parts = combine(gated(choice), target, {"owner": 0.5})
+    expected = -(choice.log_softmax(-1)[0, 0] + choice.log_softmax(-1)[1, 2]) / 2
+    torch.testing.assert_close(parts["owner"], 0.5 * expected)
+    parts["owner"].backward()
+    assert choice.grad is not None
+    assert choice.grad[0, 0] < 0 < choice.grad[1, 1]
+
+
+def test_an_owner_loss_without_a_gate_or_of_an_unknown_expert_is_refused() -> None:
+    masks, valid = torch.zeros(1, 1, 4, 4, dtype=torch.bool), torch.ones(1, 4, 4, dtype=torch.bool)
+    target = Target(masks=masks, valid=valid, owners=torch.tensor([2]))
+    with pytest.raises(ConfigError, match="without a gate"):
+        combine(Output(logits=torch.zeros(1, 1, 4, 4)), target, {"owner": 1.0})
+    with pytest.raises(ConfigError, match="expert 2 owns it, the gate chooses among 1"):
+        combine(gated(torch.zeros(1, 2)), target, {"owner": 1.0})
+    with pytest.raises(ConfigError, match="without a gate"):
+        combine(gated(torch.zeros(1, 2)), Target(masks=masks, valid=valid), {"owner": 1.0})
 
 
 def test_half_precision_logits_are_lifted() -> None:

@@ -4,6 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import ndimage
 
 from medmoe_cli.core.nn.prompts import (
     Click,
@@ -47,6 +48,38 @@ def test_the_central_point_is_a_pixel_centre_x_first() -> None:
     assert central_point(np.ones((1, 1), bool)) == Click(position=(0.5, 0.5), foreground=True)
     ball = slab((9, 9, 9), (0, 5), (2, 7), (4, 9))
     assert central_point(ball) == Click(position=(6.5, 4.5, 2.5), foreground=True)
+
+
+def largest_error_by_hand(predicted: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, bool] | None:
+    """The first of the largest connected errors over the whole image, and whether it was missed."""
+    found = []
+    for wrong, missed in ((reference & ~predicted, True), (predicted & ~reference, False)):
+        labels, count = ndimage.label(wrong)
+        sizes = [int((labels == number).sum()) for number in range(1, count + 1)]
+        if sizes:
+            found.append((max(sizes), missed, labels == sizes.index(max(sizes)) + 1))
+    if not found:
+        return None
+    _, missed, region = max(found, key=lambda item: item[:2])
+    return region, missed
+
+
+@given(shape=hnp.array_shapes(min_dims=2, max_dims=3, min_side=1, max_side=9), seed=st.integers(0, 10_000))
+@settings(max_examples=80, deadline=None)
+def test_a_correction_is_the_deepest_place_of_the_largest_error(shape: tuple[int, ...], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    predicted, reference = rng.random(shape) < 0.4, rng.random(shape) < 0.4
+    expected = largest_error_by_hand(predicted, reference)
+    click = correction_click(predicted, reference)
+    if expected is None:
+        assert click is None
+        return
+    region, missed = expected
+    assert click is not None
+    assert click.foreground == missed
+    assert click.position == central_point(region).position  # type: ignore[union-attr]
+    depth = ndimage.distance_transform_edt(np.pad(region, 1))
+    assert depth[tuple(place + 1 for place in pixel(click))] == depth.max()
 
 
 @given(mask=masks, seed=st.integers(0, 99))
