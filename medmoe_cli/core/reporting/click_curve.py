@@ -15,7 +15,7 @@ from medmoe_cli.core.reporting.figures import new_figure, plain_axes, png_of
 from medmoe_cli.core.reporting.palette import INK, class_colours
 
 _MOST_BANDS = 4
-_MOST_IN_A_COLUMN = 12
+_MOST_IN_A_COLUMN = 18
 _MOST_TICKS = 20
 
 

@@ -158,6 +158,8 @@ def _lay_out(folder: Path, loaded: LoadedModel, *, name: str, licence: str | Non
             (folder / one).parent.mkdir(exist_ok=True)
             (saved / one).replace(folder / one)
         shutil.rmtree(saved)
+        # The very file that the run keeps: a model has one sha256, here and wherever it goes.
+        shutil.copyfile(loaded.source / WEIGHTS, folder / WEIGHTS)
     facts = _facts(loaded, name=name, shared=shared, folder=folder)
     _write_documents(folder, facts, shared=shared, licence=licence)
     content |= {

@@ -114,6 +114,8 @@ def test_a_run_exported_and_imported_elsewhere_predicts_bit_by_bit_the_same(
     for path in written:
         assert np.array_equal(voxels(tmp_path / "run-001" / path), voxels(tmp_path / "shared" / path)), path
     assert any(voxels(tmp_path / "shared" / path).any() for path in written)
+    ours, theirs = load_model("run-001", workspace=home), load_model("shared", workspace=away(tmp_path))
+    assert ours.sha256 == theirs.sha256
 
 
 def test_an_export_is_the_same_bytes_each_time_and_goes_on_unchanged(home: Workspace, tmp_path: Path) -> None:
