@@ -11,12 +11,14 @@ from medmoe_cli.session import session_of
 _KEYS = (
     "slice_axis",
     "input_size",
+    "context_slices",
     "spacing_mm",
     "normalization",
     "labels",
     "class_prompts",
     "binary",
     "mirror_axes",
+    "mirror_swaps",
     "batch_size",
     "num_experts",
 )
@@ -25,7 +27,7 @@ _KEYS = (
 def plan(
     context: typer.Context,
     data: Annotated[str, typer.Argument(help="A dataset's name in the workspace, or its folder.")],
-    method: Annotated[str, typer.Option(help="The method to plan for: segmote.")],
+    method: Annotated[str, typer.Option(help="The method to plan for, for instance moe-sam.")],
     preset: Annotated[
         str | None, typer.Option(help="A preset's name or YAML file; chosen by what is there when not given.")
     ] = None,
@@ -64,12 +66,13 @@ def plan(
     decided = result.plan
     if explain:
         for key in _KEYS:
-            console.print(f"{key}: {decided.reasons[key]}")
+            if key in decided.reasons:
+                console.print(f"{key}: {decided.reasons[key]}")
     else:
         console.table(
             f"plan of {decided.dataset} for {decided.method}, preset {decided.preset}",
             ["value", "decided"],
-            [[key, _short(decided, key)] for key in _KEYS],
+            [[key, _short(decided, key)] for key in _KEYS if key in decided.reasons],
         )
     console.print(
         f"{result.num_cases} cases of {result.num_patients} patients, {result.num_folds} folds; "
@@ -94,6 +97,10 @@ def _short(decided: Any, key: str) -> str:
         return ", ".join(f"{value} {name}" for name, value in decided.labels.items())
     if key == "class_prompts":
         return ", ".join(decided.class_prompts[name] for name in decided.labels)
+    if key == "mirror_swaps":
+        names = {value: name for name, value in decided.labels.items()}
+        pairs = dict.fromkeys(pair for swaps in decided.mirror_swaps.values() for pair in swaps)
+        return ", ".join(f"{names[one]} and {names[other]}" for one, other in pairs)
     value = getattr(decided, key)
     if value is None:
         return "own grid"

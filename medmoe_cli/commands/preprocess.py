@@ -12,7 +12,7 @@ from medmoe_cli.session import session_of
 def preprocess(
     context: typer.Context,
     data: Annotated[str, typer.Argument(help="A dataset's name in the workspace, or its folder.")],
-    method: Annotated[str, typer.Option(help="The method to preprocess for: segmote.")],
+    method: Annotated[str, typer.Option(help="The method to preprocess for, for instance moe-sam.")],
     preset: Annotated[
         str | None, typer.Option(help="A preset's name or YAML file; chosen by what is there when not given.")
     ] = None,

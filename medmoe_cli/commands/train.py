@@ -17,7 +17,7 @@ _MILLION = 1e6
 
 def train(
     context: typer.Context,
-    method: Annotated[str, typer.Option(help="The method to train: segmote.")],
+    method: Annotated[str, typer.Option(help="The method to train: segmote, moe-sam or sam-med3d-moe.")],
     data: Annotated[str, typer.Option(help="A dataset's name in the workspace, or its folder.")],
     preset: Annotated[
         str | None, typer.Option(help="A preset's name or YAML file; chosen by what is there when not given.")
@@ -83,7 +83,15 @@ def _show_dry_run(console: Console, result: TrainResult) -> None:
         ["value", "decided", "why"],
         [
             [key, str(getattr(plan, key)), plan.reasons.get(key, "")]
-            for key in ("slice_axis", "input_size", "batch_size", "num_experts", "binary", "mirror_axes")
+            for key in (
+                "slice_axis",
+                "input_size",
+                "context_slices",
+                "batch_size",
+                "num_experts",
+                "binary",
+                "mirror_axes",
+            )
         ],
     )
     _show_parameters(console, result)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class Section(BaseModel):
@@ -24,6 +24,9 @@ class PlanConfig(Section):
     )
     slice_axis: Literal["auto", "x", "y", "z"] = "auto"
     normalization: Literal["auto", "ct", "percentile", "rgb", "zscore", "none"] = "auto"
+    window: tuple[float, float] | None = Field(
+        default=None, description="low and high of 'ct' channels; empty: percentiles of the dataset's foreground"
+    )
     mirror: Literal["auto", "on", "off"] = "auto"
     batch_size: int | None = Field(default=None, ge=1)
     num_experts: int | None = Field(default=None, ge=1)
@@ -31,6 +34,13 @@ class PlanConfig(Section):
     context_slices: int = Field(
         default=0, ge=0, le=8, description="neighbouring slices on each side that become input channels (2.5D)"
     )
+
+    @field_validator("window")
+    @classmethod
+    def _window_has_a_width(cls, window: tuple[float, float] | None) -> tuple[float, float] | None:
+        if window is not None and not window[0] < window[1]:
+            raise ValueError(f"low {window[0]:g} must be less than high {window[1]:g}")
+        return window
 
 
 class TrainConfig(Section):
@@ -65,6 +75,10 @@ class TrainConfig(Section):
     )
     checkpoint_minutes: float = Field(default=10.0, gt=0)
     keep_checkpoints: int = Field(default=2, ge=2)
+    cache_features: bool = Field(
+        default=True,
+        description="keep the features of a frozen encoder on disk: training is faster and augmentation is off",
+    )
     workers: int = Field(default=2, ge=0)
     seed: int = 0
     precision: Literal["auto", "32", "bf16", "16"] = "auto"

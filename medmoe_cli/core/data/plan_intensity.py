@@ -36,7 +36,12 @@ class PlannedChannels:
 
 
 def plan_channels(
-    dataset: Dataset, fingerprint: Fingerprint, override: str = "auto", *, volumes: bool = False
+    dataset: Dataset,
+    fingerprint: Fingerprint,
+    override: str = "auto",
+    *,
+    window: tuple[float, float] | None = None,
+    volumes: bool = False,
 ) -> PlannedChannels:
     """Choose each channel's normalisation.
 
@@ -44,6 +49,7 @@ def plan_channels(
         dataset: names of channels, the modality.
         fingerprint: foreground intensities.
         override: one normalisation for all channels; 'auto' chooses.
+        window: of CT channels; None for the foreground's percentiles.
         volumes: for a 3D method, whose choice is 'zscore'.
 
     Raises:
@@ -70,7 +76,7 @@ def plan_channels(
             if ct:
                 meaning += f", after clipping to {CT_RANGE[0]:g} to {CT_RANGE[1]:g} ({ct})"
         elif kind == "ct":
-            low, high = statistics.percentile_00_5, statistics.percentile_99_5
+            low, high = window or (statistics.percentile_00_5, statistics.percentile_99_5)
             if not low < high:
                 raise DataError(
                     "no intensity window",
@@ -79,7 +85,8 @@ def plan_channels(
                     fix="--set plan.normalization=percentile",
                 )
             channels.append(ChannelPlan(name=name, normalization="ct", low=low, high=high))
-            meaning = f"ct, {low:g} to {high:g} (0.5 and 99.5 percentiles of the foreground)"
+            source = "set by the preset or --set" if window else "0.5 and 99.5 percentiles of the foreground"
+            meaning = f"ct, {low:g} to {high:g} ({source})"
         else:
             channels.append(ChannelPlan(name=name, normalization=kind))
             meaning = _MEANING[kind]

@@ -82,7 +82,9 @@ def make_plan(
     slice_axis = _slice_axis(draft)
     input_size = _input_size(draft, slice_axis)
     labels = _labels(draft)
-    planned = plan_channels(dataset, fingerprint, overrides.normalization, volumes=draft.volume_method)
+    planned = plan_channels(
+        dataset, fingerprint, overrides.normalization, window=overrides.window, volumes=draft.volume_method
+    )
     draft.reasons["normalization"] = planned.reason
     mirror_axes = _mirror_axes(draft, slice_axis, planned.channels)
     mirror_swaps = _mirror_swaps(draft, slice_axis, mirror_axes, labels)

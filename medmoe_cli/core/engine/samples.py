@@ -53,7 +53,7 @@ def ready_cache(
     Raises:
         InterruptedRun: a signal came; what is encoded is kept.
     """
-    if job.features is None or not job.segmenter.encoder_is_frozen(stage):
+    if job.features is None or not job.config.cache_features or not job.segmenter.encoder_is_frozen(stage):
         return None
     made_from = f"{job.preprocessing_key} {compute.precision}"
     cache = FeatureCache(job.features / feature_cache.encoder_key(job.segmenter, preprocessing_key=made_from))

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from medmoe_cli.core.config.card import Card
 from medmoe_cli.core.nn.moe.routing import Routing
+from medmoe_cli.core.nn.weights import KeyReport
 
 PromptKind = Literal["point", "box", "mask", "text", "none"]
 
@@ -173,9 +174,14 @@ class Segmenter(nn.Module, ABC):
 
     Implementations are built by `models.registry` from their typed config; they never read files and never move
     data between devices.
+
+    Attributes:
+        card: the method's.
+        backbone_report: what became of the pretrained tensors; None at random weights.
     """
 
     card: Card
+    backbone_report: KeyReport | None = None
 
     @abstractmethod
     def encode(self, images: Tensor) -> Features:

@@ -249,7 +249,10 @@ class _Training:
         if name is not None:
             backbone = starting_tensors(name, workspace=self.workspace, plan=self.plan, reporter=self.reporter)
         torch.manual_seed(derive_seed(self.resolved.train.seed, "init"))
-        return found.build(self.resolved.model, self.plan, backbone=backbone)
+        segmenter = found.build(self.resolved.model, self.plan, backbone=backbone)
+        if segmenter.backbone_report is not None:
+            self.reporter.info(f"backbone {name}: {segmenter.backbone_report.line()}")
+        return segmenter
 
     def _new_folder(self) -> RunFolder:
         """The folder of a run that does not exist yet; the same on all processes."""

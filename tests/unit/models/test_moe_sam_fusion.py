@@ -209,3 +209,17 @@ def test_number_of_experts_is_the_plans_unless_told_otherwise() -> None:
         model = small_moe_sam(plan=small_plan(num_experts=plan_experts), num_experts=key)
         routing = model.decode(model.encode(small_images(1)), nothing(1)).routing["feb"]
         assert routing.load.shape == (expected,)
+
+
+def test_choices_among_a_whole_image_are_recorded_by_layer() -> None:
+    fusion = MoeFusion(
+        encoder_width=8, width=4, num_experts=2, num_active=2, hidden=8, group="image", residual=True, noise=False,
+        norm=False, attention="fused", num_heads=2, attention_residual=True,
+    )  # fmt: skip
+    layers = torch.randn(2, 3, 4, 4, 8)
+    routing = fusion(layers).routing
+    assert routing is not None
+    assert routing.num_items == 3
+    assert set(routing.indices.unique().tolist()) <= {0, 1, 2}
+    _, raw = fusion.route(layers.flatten(2, 3))
+    assert torch.equal(routing.indices, raw.indices // 16)

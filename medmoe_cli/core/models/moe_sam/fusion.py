@@ -99,6 +99,9 @@ class MoeFusion(nn.Module):
             mixed_BTV = mixed_BTV + tokens_BTV
         mixed_BLV = mixed_BTV.unflatten(1, (-1, features_BnLV.shape[2])).mean(dim=1)
         auxiliary_BDhw = self.neck(mixed_BLV.transpose(1, 2).unflatten(2, grid))
+        if self.group == "image":  # for the record, a choice is one of the layers, wherever it was made
+            layers, places = features_BnLV.shape[1:3]
+            routing = replace(routing, indices=routing.indices // places, num_items=layers)
         return Fused(auxiliary=auxiliary_BDhw, routing=routing, attended=tokens_BTV)
 
     def route(self, features_BnLV: Tensor) -> tuple[Tensor, Routing]:

@@ -40,7 +40,6 @@ from medmoe_cli.core.models.moe_sam.lpeg import PromptGenerator
 from medmoe_cli.core.nn.channels import channel_mix
 from medmoe_cli.core.nn.sam2d import SelfPromptEncoder, build_mask_decoder, normalise_pixels
 from medmoe_cli.core.nn.segmenter import Features, Output, ParameterGroup, Prompts, Segmenter, Stage
-from medmoe_cli.core.nn.weights import KeyReport
 
 _SAM_DECODER_MLP = 2048
 _ENCODER_PARTS = ("image_encoder.", "channel_mix.")
@@ -53,9 +52,6 @@ class MoeSam(Segmenter):
     Args:
         config: the `model` section.
         plan: the dataset's plan: input size, channels, classes, number of experts.
-
-    Attributes:
-        backbone_report: what became of the pretrained tensors; None for random weights.
     """
 
     card = CARD
@@ -64,7 +60,6 @@ class MoeSam(Segmenter):
         super().__init__()
         self.config = config
         self.input_size = plan.input_size
-        self.backbone_report: KeyReport | None = None
         self.channel_mix = channel_mix(
             plan.input_channels, context_slices=plan.context_slices, projection=config.input_projection
         )

@@ -10,7 +10,7 @@ from medmoe_cli.core.base.errors import CheckpointError, ConfigError
 from medmoe_cli.core.models.segmote.config import SegmoteConfig
 from medmoe_cli.core.models.segmote.tiny import TinyEncoder
 from medmoe_cli.core.nn.sam2d import SamEncoder, SamSize, resize_table, sam_size
-from medmoe_cli.core.nn.weights import load_into
+from medmoe_cli.core.nn.weights import KeyReport, load_into
 
 BACKBONE_PARTS = ("image_encoder.", "prompt_encoder.", "mask_decoder.")
 
@@ -71,7 +71,7 @@ def build_encoder(config: SegmoteConfig, *, image_size: int) -> SamEncoder | Tin
     )
 
 
-def load_backbone_tensors(model: nn.Module, tensors: Mapping[str, Tensor], *, name: str) -> None:
+def load_backbone_tensors(model: nn.Module, tensors: Mapping[str, Tensor], *, name: str) -> KeyReport:
     """Copy a backbone's tensors into the parts that carry SAM's names; position tables are resized to the input size.
 
     Args:
@@ -92,3 +92,4 @@ def load_backbone_tensors(model: nn.Module, tensors: Mapping[str, Tensor], *, na
             why=", ".join(missing[:3]) + (" and more" if len(missing) > 3 else ""),
             fix=f"medmoe models show {name}",
         )
+    return report

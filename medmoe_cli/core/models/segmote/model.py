@@ -127,7 +127,7 @@ class Segmote(Segmenter):
         """
         model = cls(config, plan)
         if backbone is not None:
-            load_backbone_tensors(model, backbone, name=config.backbone)
+            model.backbone_report = load_backbone_tensors(model, backbone, name=config.backbone)
             decoder = model.mask_decoder
             model.mote.start_from_sam(decoder.mask_tokens.weight[0], decoder.output_hypernetworks_mlps[0])
         if isinstance(model.text, ClipText) and not restore:
