@@ -272,13 +272,24 @@ def _problems(
                     fix=f"write {section}.{close}" if close else f"medmoe presets show {preset.name}",
                 )
             )
+        elif not item["loc"]:  # values that do not go together
+            fix = f"change one of them with --set {section}.KEY=VALUE"
+            found.append(ConfigError(f"bad values in '{section}'", where=where, why=_plain(item["msg"]), fix=fix))
         else:
             found.append(
                 ConfigError(
-                    f"bad value {item['input']!r} for '{key}'", where=where, why=item["msg"], fix=f"correct {key}"
+                    f"bad value {item['input']!r} for '{key}'",
+                    where=where,
+                    why=_plain(item["msg"]),
+                    fix=f"correct {key}",
                 )
             )
     return found
+
+
+def _plain(message: str) -> str:
+    """pydantic's message without the name of its exception."""
+    return message.removeprefix("Value error, ")
 
 
 class _StrictLoader(yaml.SafeLoader):
