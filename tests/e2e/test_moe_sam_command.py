@@ -45,7 +45,7 @@ def test_it_learns_and_finds_all_classes_without_a_prompt(workspace: Path) -> No
     summary = json.loads((fold / "validation" / "summary.json").read_text())
     assert summary["foreground_mean"]["Dice"] > 0.5
     routing = json.loads((fold / "validation" / "routing.json").read_text())["places"]["feb"]
-    counts = np.sum([table for table in routing["cases"].values()], axis=0)
+    counts = np.sum(list(routing["cases"].values()), axis=0)
     assert counts.shape == (4, 2)
     assert np.allclose(counts.sum(axis=1), counts.sum(axis=1)[0])  # experts choose, so every expert works alike
 

@@ -288,7 +288,7 @@ def _problems(
 
 
 def _plain(message: str) -> str:
-    """pydantic's message without the name of its exception."""
+    """Pydantic's message without the name of its exception."""
     return message.removeprefix("Value error, ")
 
 
