@@ -84,7 +84,9 @@ def move_decoder(model: SamMed3dMoe, *, seed: int) -> None:
 
 def standard_workspace(root: Path, *, experts: Sequence[str] = ("lungs",), cases: int = 5) -> Workspace:
     """Datasets 'hearts' (general) and one per expert, and in models/ 'base' and one model per expert."""
-    workspace = make_workspace(root, {"hearts": ("heart",), **{name: (f"{name} part",) for name in experts}}, cases=cases)
+    workspace = make_workspace(
+        root, {"hearts": ("heart",), **{name: (f"{name} part",) for name in experts}}, cases=cases
+    )
     plan = merging_plan("hearts", ("heart",))
     general = general_model(plan)
     put_model(workspace.models / "base", general, plan)

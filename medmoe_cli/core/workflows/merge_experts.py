@@ -25,7 +25,7 @@ from medmoe_cli.core.workflows.merge_checks import check_parts, clips_alone
 from medmoe_cli.core.workflows.merge_data import MergeData, common_fold, load_data, owned_data
 from medmoe_cli.core.workflows.merge_gate import train_gate, work_folder
 from medmoe_cli.core.workflows.merge_options import AUTO, MergeOptions, MergeResult, name_problems
-from medmoe_cli.core.workflows.merge_parts import Growing, Part, load_part, read_merged
+from medmoe_cli.core.workflows.merge_parts import Growing, Part, load_part, read_merged, refuse_merged
 from medmoe_cli.core.workflows.merge_scores import Scores, Scoring
 from medmoe_cli.core.workflows.merge_tau import ChosenTau, choose_tau
 from medmoe_cli.core.workflows.merge_write import Finished, write_merged
@@ -147,15 +147,8 @@ def _general(options: MergeOptions, workspace: Workspace, reporter: Reporter) ->
         growing = read_merged(options.into, workspace=workspace)
         return growing, growing.general
     assert options.general is not None
-    general = load_part("general", options.general, workspace=workspace, reporter=reporter)
-    if general.config.role == "merged":
-        raise CheckpointError(
-            f"'{options.general}' is merged already",
-            where="--general",
-            why=f"it has the experts {', '.join(entry.name for entry in general.config.experts)}",
-            fix=f"--into {options.general} in place of --general and -o",
-        )
-    return None, general
+    refuse_merged(options.general, workspace=workspace)
+    return None, load_part("general", options.general, workspace=workspace, reporter=reporter)
 
 
 def _warn_of_overlaps(general: Part, experts: tuple[Part, ...], growing: Growing | None, reporter: Reporter) -> None:

@@ -150,6 +150,26 @@ def read_merged(name: str, *, workspace: Workspace) -> Growing:
     )
 
 
+def refuse_merged(name: str, *, workspace: Workspace) -> None:
+    """Say what to do with a merged model that was named as the general one; its experts are not read for that.
+
+    Raises:
+        CheckpointError: it is merged.
+    """
+    for folder in (workspace.models / name, Path(name)):
+        if not (folder / RECORD).is_file():
+            continue
+        content = jsonio.read(folder / RECORD)
+        model = content.get("model") if isinstance(content, dict) else None
+        if isinstance(model, dict) and model.get("role") == "merged":
+            raise CheckpointError(
+                f"'{name}' is merged already",
+                where="--general",
+                why="it is a general model with experts",
+                fix=f"--into {name} in place of --general and -o",
+            )
+
+
 def expert_file(folder: Path, name: str) -> Path:
     """Where a merged model keeps an expert."""
     return folder / EXPERTS / f"{name}.safetensors"
