@@ -6,7 +6,7 @@ Neither safetensors nor any other tensor format notices a flipped byte; this doe
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import medmoe_cli
@@ -55,13 +55,19 @@ def read_manifest(folder: Path, *, name: str = NAME) -> dict[str, Any]:
         raise _damaged(folder / name, "it cannot be read") from error
     for key, (sha256, size) in files.items():
         file = folder / key
-        if file.parent != folder or not file.is_file():
+        if not _is_inside(key) or not file.is_file():
             raise _damaged(file, "it is missing")
         if file.stat().st_size != size:
             raise _damaged(file, f"it has {file.stat().st_size} bytes, not {size}")
         if file_sha256(file) != sha256:
             raise _damaged(file, f"its sha256 is not the one in {name}")
     return manifest
+
+
+def _is_inside(name: str) -> bool:
+    """A plain path of the folder's own files."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and str(path) == name
 
 
 def _damaged(file: Path, why: str) -> CheckpointError:

@@ -24,6 +24,14 @@ if TYPE_CHECKING:
     from medmoe_cli.core.nn.segmenter import Segmenter
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Untrained:
+    """How pretrained weights answer as they are: the `model` section, and a plan whose labels are open."""
+
+    config: Section
+    plan: Plan
+
+
 class Method(Protocol):
     """What the registry knows of a method."""
 
@@ -49,9 +57,32 @@ class Method(Protocol):
             restore: True when trained weights are loaded right after: files that the config names are not read.
         """
 
+    def part_files(self, config: Section) -> Mapping[str, str]:
+        """Files of a shared model besides model.safetensors, each with the prefix that its tensors' names lack."""
+
+    def untrained(self, architecture: str, *, name: str) -> Untrained | None:
+        """What makes an added backbone answer prompts without training; None where it cannot.
+
+        Args:
+            architecture: a name of `BACKBONES`.
+            name: that it was added by.
+        """
+
+
+class _Whole:
+    """A method whose models are one file, and whose backbones answer nothing before they are trained."""
+
+    __slots__ = ()
+
+    def part_files(self, config: Section) -> Mapping[str, str]:
+        return {}
+
+    def untrained(self, architecture: str, *, name: str) -> Untrained | None:
+        return None
+
 
 @dataclass(frozen=True, slots=True)
-class _MoeSam:
+class _MoeSam(_Whole):
     card: Card = MOE_SAM
 
     def config_class(self) -> type[Section]:
@@ -74,7 +105,7 @@ class _MoeSam:
 
 
 @dataclass(frozen=True, slots=True)
-class _Segmote:
+class _Segmote(_Whole):
     card: Card = SEGMOTE
 
     def config_class(self) -> type[Section]:
@@ -117,6 +148,20 @@ class _SamMed3dMoe:
         from medmoe_cli.core.models.sam_med3d_moe.model import SamMed3dMoe
 
         return SamMed3dMoe.build(cast(SamMed3dMoeConfig, config), plan, backbone=backbone, restore=restore)
+
+    def part_files(self, config: Section) -> Mapping[str, str]:
+        from medmoe_cli.core.models.sam_med3d_moe.config import SamMed3dMoeConfig
+
+        experts = cast(SamMed3dMoeConfig, config).experts
+        return {f"experts/{expert.name}.safetensors": f"experts.{index}." for index, expert in enumerate(experts)}
+
+    def untrained(self, architecture: str, *, name: str) -> Untrained | None:
+        from medmoe_cli.core.models.sam_med3d_moe.config import SamMed3dMoeConfig
+        from medmoe_cli.core.models.sam_med3d_moe.untrained import untrained_plan
+
+        if architecture != "sam-med3d":
+            return None
+        return Untrained(config=SamMed3dMoeConfig(backbone="sam-med3d", weights=name), plan=untrained_plan())
 
 
 _METHODS: Mapping[str, Method] = {"moe-sam": _MoeSam(), "sam-med3d-moe": _SamMed3dMoe(), "segmote": _Segmote()}

@@ -1,13 +1,14 @@
 """Trained models on disk: found by name or path, checked byte for byte, built and filled; nothing in them is run.
 
-A model is a run (its best checkpoint), one fold of it, one checkpoint, or a shared folder of `model.safetensors` and
-`model.json`.
+A model is a run (its best checkpoint), one fold of it, one checkpoint, or a shared folder of `model.safetensors`,
+`experts/NAME.safetensors` where experts were merged, and `model.json`. An added backbone that answers prompts as it is
+counts as one too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +17,19 @@ from pydantic import ValidationError
 import medmoe_cli
 from medmoe_cli.core.base import atomic, jsonio
 from medmoe_cli.core.base.errors import CheckpointError, ConfigError, DataError
-from medmoe_cli.core.base.hashing import file_sha256
+from medmoe_cli.core.base.hashing import file_sha256, value_sha256
 from medmoe_cli.core.base.progress import Reporter, Silent
 from medmoe_cli.core.base.suggest import did_you_mean
 from medmoe_cli.core.base.workspace import Workspace
-from medmoe_cli.core.config.card import Card
 from medmoe_cli.core.config.plan import Plan
 from medmoe_cli.core.config.postprocessing import Postprocessing
-from medmoe_cli.core.config.sections import PredictConfig, Section
+from medmoe_cli.core.config.sections import PredictConfig
 from medmoe_cli.core.engine.checkpoint import Checkpoints, read_state
 from medmoe_cli.core.engine.manifest import NAME as MANIFEST
 from medmoe_cli.core.engine.manifest import read_manifest
 from medmoe_cli.core.models.registry import method as find_method
-from medmoe_cli.core.nn.segmenter import Segmenter
 from medmoe_cli.core.nn.weights import load_into, load_tensors, save_tensors
+from medmoe_cli.core.workflows.loaded_model import LoadedModel
 from medmoe_cli.core.workflows.run_folder import (
     CHECKPOINTS,
     POSTPROCESSING_NAME,
@@ -38,41 +38,17 @@ from medmoe_cli.core.workflows.run_folder import (
     read_config,
     read_plan,
 )
+from medmoe_cli.core.workflows.untrained_model import untrained_model
+
+__all__ = ["LoadedModel", "best_checkpoint", "find_model", "load_model", "save_model"]
 
 WEIGHTS, MODEL_CARD = "model.safetensors", "model.json"
 SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LoadedModel:
-    """A trained model, ready to answer.
-
-    Attributes:
-        segmenter: on the CPU, in evaluation mode.
-        plan: of the data it was trained on.
-        card: its method's.
-        config: its `model` section.
-        predict: inference values stored with it.
-        class_names: in label order.
-        source: the folder its weights came from.
-        sha256: of the weights file.
-        postprocessing: rules that its training learned for the masks it makes by itself.
-    """
-
-    segmenter: Segmenter
-    plan: Plan
-    card: Card
-    config: Section
-    predict: PredictConfig
-    class_names: tuple[str, ...]
-    source: Path
-    sha256: str
-    postprocessing: Postprocessing = field(default_factory=Postprocessing)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class _Parts:
-    """What a model is made of, before it is built."""
+    """What a model is made of, before it is built; `checked` are the files whose sha256 is the record's."""
 
     plan: Plan
     method: str
@@ -80,6 +56,7 @@ class _Parts:
     predict: Mapping[str, Any]
     weights: Path
     postprocessing: Postprocessing
+    checked: frozenset[str] = frozenset()
 
 
 def load_model(name: str | Path | None, *, workspace: Workspace, reporter: Reporter | None = None) -> LoadedModel:
@@ -87,7 +64,7 @@ def load_model(name: str | Path | None, *, workspace: Workspace, reporter: Repor
 
     Args:
         name: a path, DATASET/METHOD/RUN[/fold_N], a run's or dataset's name, or the name of a model in the
-            workspace; None takes the newest finished run.
+            workspace, an added backbone's too; None takes the newest finished run.
         workspace: where names resolve.
         reporter: told of damaged checkpoints that were passed over.
 
@@ -97,6 +74,8 @@ def load_model(name: str | Path | None, *, workspace: Workspace, reporter: Repor
     """
     reporter = reporter or Silent()
     folder = _find(name, workspace)
+    if (folder / MODEL_CARD).is_file() and _kind(folder) == "backbone":
+        return untrained_model(folder)
     parts = _shared(folder) if (folder / MODEL_CARD).is_file() else _of_run(folder, reporter)
     return _build(parts)
 
@@ -135,7 +114,7 @@ def best_checkpoint(fold: Path, reporter: Reporter) -> Path:
 
 
 def save_model(loaded: LoadedModel, folder: Path) -> Path:
-    """Write a model as a folder to share: `model.safetensors` and `model.json`, which holds all that loading needs.
+    """Write a model as a folder to share: its weights and `model.json`, which holds all that loading needs.
 
     Raises:
         ConfigError: the folder exists.
@@ -145,8 +124,15 @@ def save_model(loaded: LoadedModel, folder: Path) -> Path:
         raise ConfigError("the folder exists", where=folder, fix="choose another one")
 
     def fill(temporary: Path) -> None:
-        weights = save_tensors(temporary / WEIGHTS, loaded.segmenter.state_dict())
-        entry = {"sha256": file_sha256(weights), "bytes": weights.stat().st_size}
+        tensors = loaded.segmenter.state_dict()
+        files = {}
+        for name, prefix in find_method(loaded.plan.method).part_files(loaded.config).items():
+            own = {key: tensors.pop(key) for key in list(tensors) if key.startswith(prefix)}
+            (temporary / name).parent.mkdir(exist_ok=True)
+            files[name] = save_tensors(
+                temporary / name, {key.removeprefix(prefix): tensor for key, tensor in own.items()}
+            )
+        files[WEIGHTS] = save_tensors(temporary / WEIGHTS, tensors)
         jsonio.write(
             temporary / MODEL_CARD,
             {
@@ -160,7 +146,9 @@ def save_model(loaded: LoadedModel, folder: Path) -> Path:
                 "model": loaded.config,
                 "predict": loaded.predict,
                 "postprocessing": loaded.postprocessing,
-                "files": {WEIGHTS: entry},
+                "files": {
+                    name: {"sha256": file_sha256(path), "bytes": path.stat().st_size} for name, path in files.items()
+                },
             },
         )
 
@@ -306,6 +294,7 @@ def _shared(folder: Path) -> _Parts:
             predict=dict(card["predict"]),
             weights=folder / WEIGHTS,
             postprocessing=Postprocessing.model_validate(card.get("postprocessing", {})),
+            checked=frozenset(card["files"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise _bad_config(folder / MODEL_CARD, error) from error
@@ -320,6 +309,19 @@ def _build(parts: _Parts) -> LoadedModel:
         raise _bad_config(parts.weights.parent, error) from error
     segmenter = found.build(config, parts.plan, restore=True)
     tensors = load_tensors(parts.weights)
+    hashes = [file_sha256(parts.weights)]
+    for name, prefix in found.part_files(config).items():
+        path = parts.weights.parent / name
+        if name not in parts.checked:
+            raise CheckpointError(
+                "damaged checkpoint",
+                where=parts.weights.parent / MODEL_CARD,
+                why=f"it does not name {name}",
+                fix="copy the model again",
+            )
+        own = load_tensors(path)
+        hashes.append(file_sha256(path))
+        tensors |= {f"{prefix}{key}": tensor for key, tensor in own.items()}
     report = load_into(segmenter, tensors, where=parts.weights)
     if report.missing or report.unexpected:
         raise CheckpointError(
@@ -336,7 +338,7 @@ def _build(parts: _Parts) -> LoadedModel:
         predict=predict,
         class_names=parts.plan.class_names,
         source=parts.weights.parent,
-        sha256=file_sha256(parts.weights),
+        sha256=hashes[0] if len(hashes) == 1 else value_sha256(hashes),
         postprocessing=parts.postprocessing,
     )
 

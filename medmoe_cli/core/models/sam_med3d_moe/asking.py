@@ -83,9 +83,10 @@ class ClassOwners(nn.Module):
         self.expert_C: Tensor
         self.row_C: Tensor
         # Facts of the config, not weights: they are not saved.
-        experts_C, rows_C = zip(*(owners.get(name, (-1, 0)) for name in class_names), strict=True)
-        self.register_buffer("expert_C", torch.tensor(experts_C), persistent=False)
-        self.register_buffer("row_C", torch.tensor(rows_C), persistent=False)
+        # A general model may know no class at all: it is asked by prompts alone, and its one row is never used.
+        places_C2 = torch.tensor([owners.get(name, (-1, 0)) for name in class_names] or [(-1, 0)])
+        self.register_buffer("expert_C", places_C2[:, 0].clone(), persistent=False)
+        self.register_buffer("row_C", places_C2[:, 1].clone(), persistent=False)
 
     @property
     def answers_nothing(self) -> bool:
