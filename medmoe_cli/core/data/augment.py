@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from medmoe_cli.core.base.seeds import derive_seed
 from medmoe_cli.core.config.sections import AugmentConfig
+from medmoe_cli.core.data.augment_volume import VolumeAffine
 from medmoe_cli.core.imaging.sample import Sample
 
 # nnU-Net's ranges for what AugmentConfig leaves open.
@@ -48,6 +49,7 @@ class Augment:
         unit_range: clip intensities to [0, 1] afterwards; False where the plan gives a channel another range.
         num_slices: neighbouring slices that the image's channels show, first slice first. All are moved alike, and
             brightness, contrast and gamma change them alike; noise is each pixel's own.
+        volumes: samples are volumes, which are turned and scaled by one matrix where nothing elastic is wanted.
     """
 
     def __init__(
@@ -58,7 +60,9 @@ class Augment:
         mirror_swaps: Mapping[str, Sequence[tuple[int, int]]] | None = None,
         unit_range: bool = True,
         num_slices: int = 1,
+        volumes: bool = False,
     ) -> None:
+        self.volumes = volumes
         self.config, self.mirror_axes, self.mirror_swaps = config, tuple(mirror_axes), dict(mirror_swaps or {})
         self.unit_range, self.num_slices = unit_range, num_slices
 
@@ -90,7 +94,9 @@ class Augment:
         config = self.config
         angle = np.deg2rad(config.rotation_degrees)
         transforms: list[AbstractTransform] = [
-            _Spatial(
+            VolumeAffine(config)
+            if self.volumes and config.elastic_probability == 0
+            else _Spatial(
                 None,
                 do_elastic_deform=config.elastic_probability > 0,
                 alpha=_ELASTIC_ALPHA,

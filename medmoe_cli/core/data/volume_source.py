@@ -78,6 +78,7 @@ class VolumeSource:
                 augment,
                 mirror_axes=plan.mirror_axes,
                 mirror_swaps=plan.mirror_swaps,
+                volumes=True,
                 unit_range=all(channel.normalization not in {"none", "zscore"} for channel in plan.channels),
             )
 

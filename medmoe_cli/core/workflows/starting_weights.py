@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from torch import Tensor
@@ -48,8 +48,8 @@ def starting_tensors(name: str, *, workspace: Workspace, plan: Plan, reporter: R
         raise CheckpointError(
             f"model '{name}' knows other images",
             where=model.source,
-            why="; ".join(differing),
-            fix="plan the data as that model's: --set plan.KEY=VALUE for each of these",
+            why="; ".join(differing.values()),
+            fix=_as_theirs(model.plan, differing),
         )
     reporter.info(f"starting from {model.source}")
     return model.segmenter.state_dict()
@@ -72,15 +72,27 @@ def _is_trained(folder: Path) -> bool:
     return isinstance(record, dict) and record.get("kind") == "model"
 
 
-def _differences(theirs: Plan, ours: Plan) -> list[str]:
-    """Each key that shapes the network's input and differs, with both values."""
+def _differences(theirs: Plan, ours: Plan) -> dict[str, str]:
+    """Each key that shapes the network's input and differs: both values, said."""
     pairs = {
         "dims": (theirs.dims, ours.dims),
         "input_size": (theirs.input_size, ours.input_size),
         "spacing_mm": (theirs.spacing_mm, ours.spacing_mm),
         "normalization": (_kinds(theirs), _kinds(ours)),
     }
-    return [f"{key}: {one} there, {other} here" for key, (one, other) in pairs.items() if one != other]
+    return {key: f"{key}: {one} there, {other} here" for key, (one, other) in pairs.items() if one != other}
+
+
+def _as_theirs(theirs: Plan, differing: Collection[str]) -> str:
+    """What to set so that the data are planned as the model's were."""
+    settable: dict[str, object] = {"input_size": theirs.input_size}
+    if theirs.spacing_mm is not None:
+        settable["spacing_mm"] = "[" + ",".join(f"{side:g}" for side in theirs.spacing_mm) + "]"
+    if len({channel.normalization for channel in theirs.channels}) == 1:
+        settable["normalization"] = theirs.channels[0].normalization
+    if not set(differing) <= set(settable):
+        return "train from a model of the same kind of images"
+    return " ".join(f"--set plan.{key}={settable[key]}" for key in differing)
 
 
 def _kinds(plan: Plan) -> str:

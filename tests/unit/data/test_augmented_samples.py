@@ -209,3 +209,65 @@ def test_neighbouring_slices_are_changed_alike(what: str) -> None:
             pair = augment(replace(own, image=np.concatenate([dim, lit, dim])), seed).image
             assert np.array_equal(pair[:2, 20:, :20], pair[2:4, 20:, :20])
             assert not np.array_equal(pair[:2, :20], pair[2:4, :20])
+
+
+def ball(side: int = 32, *, radius: float = 9, shift: float = 0.0) -> Sample:
+    """A smooth bright ball about the centre of a volume, moved along z."""
+    place = np.indices((side,) * 3) - (side - 1) / 2
+    place[0] -= shift
+    distance = np.sqrt((place**2).sum(axis=0))
+    image = np.exp(-((distance / radius) ** 2)).astype(np.float32)
+    label = (distance < radius).astype(np.uint8) * 2
+    return Sample(image=image[None], label=label, valid=np.ones(label.shape, bool), case_id="v", index=0, asked=(2,))
+
+
+def volume_augment(**config: object) -> Augment:
+    return Augment(AugmentConfig(**{**NOTHING, **config}), mirror_axes=(), unit_range=False, volumes=True)  # type: ignore[arg-type]
+
+
+def test_a_ball_that_is_turned_stays_and_its_surroundings_move() -> None:
+    centred, off = ball(), ball(shift=5, radius=4)
+    turn = volume_augment(rotation_probability=1.0, rotation_degrees=45)
+    angles = []
+    for seed in range(6):
+        after = turn(centred, seed)
+        assert after.label is not None
+        assert centred.label is not None
+        assert ((after.label == 2) != (centred.label == 2)).mean() < 0.01
+        np.testing.assert_allclose(after.image[0, 8:24, 8:24, 8:24], centred.image[0, 8:24, 8:24, 8:24], atol=0.02)
+        assert not after.valid.all()
+        assert after.valid[7:25, 7:25, 7:25].all()
+        moved = turn(off, seed)
+        place = np.argwhere(moved.label == 2).mean(axis=0) - 15.5
+        assert np.linalg.norm(place) == pytest.approx(5, abs=0.4)  # turned about the centre
+        assert np.abs(place[1:]).max() > 0.5
+        brightest = np.array(np.unravel_index(int(moved.image.argmax()), moved.image.shape)[1:]) - 15.5
+        assert np.abs(brightest - place).max() < 1  # image and label together
+        angles.append(tuple(place.round(1)))
+    assert len(set(angles)) == 6
+    assert (np.abs(np.array(angles))[:, 1:].max(axis=0) > 1).all()  # about several axes
+
+
+def test_a_scaled_ball_keeps_its_place_and_changes_its_size() -> None:
+    sizes = set()
+    for seed in range(8):
+        after = volume_augment(scale_probability=1.0, scale=(0.7, 1.4))(ball(), seed)
+        assert after.label is not None
+        inside = np.argwhere(after.label == 2)
+        np.testing.assert_allclose(inside.mean(axis=0), 15.5, atol=1e-6)
+        radius = (3 * len(inside) / (4 * np.pi)) ** (1 / 3)
+        assert 9 / 1.4 - 0.3 < radius < 9 / 0.7 + 0.3
+        sizes.add(radius > 9)
+    assert sizes == {True, False}
+
+
+def test_volumes_are_moved_elastically_too_and_by_their_seed_alone() -> None:
+    for config in ({"elastic_probability": 1.0}, {"rotation_probability": 0.5, "scale_probability": 0.5}):
+        augment = volume_augment(**config)
+        afters = [augment(ball(), seed) for seed in (1, 2, 3, 4, 1)]
+        assert same(afters[0], afters[4])
+        assert not all(same(afters[0], other) for other in afters[1:4])
+        assert all(after.asked == (2,) for after in afters)
+        assert all(set(np.unique(after.label)) <= {0, 2} for after in afters)  # type: ignore[arg-type]
+    still = volume_augment()(ball(), 3)
+    assert same(still, ball())

@@ -72,6 +72,10 @@ def test_a_model_of_other_images_is_refused_with_each_differing_key(tmp_path: Pa
     assert "normalization: " in error.value.why
     assert "spacing_mm" not in error.value.why
     assert error.value.exit_code == 4
+    assert (
+        error.value.fix
+        == f"--set plan.input_size={theirs.input_size} --set plan.normalization={theirs.channels[0].normalization}"
+    )
     other_names = theirs.model_copy(update={"labels": {"lesion": 1}, "dataset": "another", "mirror_axes": ()})
     assert starting_tensors("general", workspace=workspace, plan=other_names, reporter=Silent())
 
