@@ -20,6 +20,7 @@ from medmoe_cli.core.nn.weights import load_tensors
 from medmoe_cli.core.workflows import merge_experts, merge_gate
 from medmoe_cli.core.workflows.merge_options import MergeResult, OwnedData
 from medmoe_cli.core.workflows.merge_parts import read_merged
+from medmoe_cli.core.workflows.model_folder import load_model
 from medmoe_cli.core.workflows.shared_model import read_record, verify_files
 from tests.tools.merging import merge, options, same, standard_workspace
 
@@ -86,6 +87,15 @@ def test_general_and_expert_are_the_ones_that_were_given(workspace: Workspace, m
     assert any(name.startswith("gate.") for name in shared)
     (own,) = experts_from(load_tensors(workspace.models / "lungs-model" / "model.safetensors"))
     assert same(load_tensors(merged.folder / "experts" / "lungs.safetensors"), own)
+
+
+def test_a_merged_folder_loads_as_any_model_does(workspace: Workspace, merged: MergeResult) -> None:
+    loaded = load_model(str(merged.folder), workspace=workspace)
+    expected = load_tensors(merged.folder / "model.safetensors")
+    own = load_tensors(merged.folder / "experts" / "lungs.safetensors")
+    expected.update({f"experts.0.{name}": tensor for name, tensor in own.items()})
+    assert same(dict(loaded.segmenter.state_dict()), expected)
+    assert loaded.class_names == ("heart", "lungs part")
 
 
 def test_the_report_counts_every_held_out_sample_and_query(merged: MergeResult) -> None:
