@@ -11,6 +11,7 @@ from medmoe_cli.core.reporting.palette import BALANCE_LINE, EXPERT, FAINT, INK
 
 _MERGED = "#009E73"
 _ROW_IN, _LEAST_IN = 0.32, 3.2
+_NOTHING = 0.05  # Dice: smaller changes look small
 
 
 def merge_picture(report: MergeReport) -> bytes:
@@ -86,6 +87,8 @@ def _left_out(axes: Axes, report: MergeReport) -> None:
         np.arange(len(report.left_out)) + 0.4 - height / 2, [f"without {left.expert}" for left in report.left_out]
     )
     axes.invert_yaxis()
+    left, right = axes.get_xlim()
+    axes.set_xlim(min(left, -_NOTHING), max(right, _NOTHING))
     axes.axvline(0, color=FAINT, linewidth=0.8)
     plain_axes(axes, x="change of Dice", title="leaving one expert out")
     axes.tick_params(axis="y", labelsize=8)
