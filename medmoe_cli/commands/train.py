@@ -119,7 +119,7 @@ def _show_training(console: Console, result: TrainResult) -> None:
             "validation, Dice per instance at native resolution",
             ["prompt", "mean Dice", "instances"],
             [[way.way, way.mean_dice, way.num_instances] for way in validation.ways],
-            caption="ellipse: drawn into each instance's box, without a network",
+            caption="ellipse (3D: ellipsoid): drawn into each instance's box, without a network",
         )
     console.print(f"run: {result.folder}")
 

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from medmoe_cli.core.base.errors import DataError
 from medmoe_cli.core.config.plan import ChannelPlan, Plan
+from medmoe_cli.core.data.sliced_scan import SlicedScan
 from medmoe_cli.core.imaging.fit import FittedImage, SliceFit, fit_slices
 from medmoe_cli.core.imaging.image import Image
-from medmoe_cli.core.imaging.normalize import HIGH_PERCENTILE, LOW_PERCENTILE, normalize
-from medmoe_cli.core.imaging.orientation import Reorientation, reorientation_of
-from medmoe_cli.core.imaging.slices import slices_first, volume_from_slices
+from medmoe_cli.core.imaging.normalize import HIGH_PERCENTILE, LOW_PERCENTILE
+from medmoe_cli.core.imaging.orientation import reorientation_of
+from medmoe_cli.core.imaging.slices import slices_first
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,31 +39,16 @@ class SlicePoints:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Prepared:
+class Prepared(SlicedScan):
     """An image as a 2D network sees it, slice by slice; nothing is computed before it is asked for.
 
     Attributes:
-        image: as it was read.
-        plan: the plan it was prepared by.
-        turn: between the file's voxel order and canonical (LPS) order.
         fit: between a slice's own pixels and the network's square input.
-        channels: the plan's channels, per-image windows filled in.
-        slices_CNHW: the image's values (channels, slices, rows, cols), a view.
         recent: the slices prepared last, which a 2.5D network is shown again as neighbours.
     """
 
-    image: Image
-    plan: Plan
-    turn: Reorientation
     fit: SliceFit
-    channels: tuple[ChannelPlan, ...]
-    slices_CNHW: NDArray[Any]
     recent: dict[int, FittedImage] = field(default_factory=dict, repr=False, compare=False)
-
-    @property
-    def num_slices(self) -> int:
-        """Slices along the plan's slice axis."""
-        return int(self.slices_CNHW.shape[1])
 
     def slice(self, index: int) -> FittedImage:
         """One slice as the network sees it: image (C, S, S) and valid (S, S).
@@ -93,21 +79,17 @@ class Prepared:
         image, valid = self.fit.fit_image(self.native_slice(index))
         return FittedImage(image=round_to_half(image, self.image.header.path), valid=valid)
 
-    def native_slice(self, index: int) -> NDArray[np.float32]:
-        """One slice in its own pixels (C, rows, cols), normalised: what a preview shows."""
-        return normalize(self.slices_CNHW[:, index], self.channels)
-
-    def label_slices(self, label_XYZ: NDArray[Any]) -> NDArray[Any]:
-        """A label map in the file's voxel order as (slices, rows, cols), a view."""
-        return slices_first(self.turn.apply(label_XYZ), self.plan.slice_axis)
-
     def restore(self, maps_KSS: NDArray[Any]) -> NDArray[np.float32]:
         """Probabilities on the network's grid (K, S, S) back to a slice's own pixels (K, rows, cols)."""
         return self.fit.restore(maps_KSS)
 
-    def to_file_grid(self, slices_NHW: NDArray[Any]) -> NDArray[Any]:
-        """Slices (..., slices, rows, cols) back to (..., X, Y, Z) in the file's voxel order, a view."""
-        return self.turn.invert(volume_from_slices(slices_NHW, self.plan.slice_axis))
+    def points_to_pixels(self, points_N2: NDArray[Any]) -> NDArray[np.float64]:
+        """Points (x, y) of the network's input in a slice's own pixels."""
+        return self.fit.points_to_native(np.asarray(points_N2, float))
+
+    def boxes_to_pixels(self, boxes_N4: NDArray[Any]) -> NDArray[np.float64]:
+        """Boxes of the network's input in a slice's own pixels."""
+        return self.fit.boxes_to_native(np.asarray(boxes_N4, float))
 
     def to_slices(self, voxels_N3: NDArray[Any]) -> SlicePoints:
         """Voxel indices (x, y, z) of the file, not necessarily whole, as points on slices."""

@@ -50,7 +50,7 @@ def resize_image(
 
     Shrinking does not alias. Cubic overshoot is clipped to the image's own range.
     """
-    out = resize(data_CXYZ, shape, _kernels(geometry, shape, kernel))
+    out = resize(data_CXYZ, shape, axis_kernels(geometry, shape, kernel))
     if kernel == "cubic" and out.size:
         np.clip(out, np.float32(data_CXYZ.min()), np.float32(data_CXYZ.max()), out=out)
     return out
@@ -58,7 +58,7 @@ def resize_image(
 
 def resize_labels(labels_XYZ: NDArray[Any], geometry: Geometry, shape: tuple[int, int, int]) -> NDArray[Any]:
     """Resize a label map (X, Y, Z) to `shape` voxels over the same box: each class linearly, the largest share wins."""
-    return vote(labels_XYZ, shape, _kernels(geometry, shape, "linear"))
+    return vote(labels_XYZ, shape, axis_kernels(geometry, shape, "linear"))
 
 
 def resample_image(
@@ -115,7 +115,7 @@ def resample_labels(labels_XYZ: NDArray[Any], source: Geometry, target: Geometry
     return out
 
 
-def _kernels(geometry: Geometry, shape: tuple[int, int, int], kernel: Kernel) -> tuple[Kernel, ...]:
+def axis_kernels(geometry: Geometry, shape: tuple[int, int, int], kernel: Kernel) -> tuple[Kernel, ...]:
     """The wanted kernel, but nearest across the planes of a grid that is anisotropic before or after."""
     after = resized_geometry(geometry, shape).spacing_mm
     through = coarse_axis(geometry.spacing_mm)

@@ -201,6 +201,10 @@ class Segmenter(nn.Module, ABC):
         known: tuple[PromptKind, ...] = ("point", "box", "mask", "text", "none")
         return frozenset(kind for kind in known if kind in self.card.prompts)
 
+    def promptable_classes(self) -> tuple[str, ...] | None:
+        """Class names that may be asked for by name alone; None where that holds for all or for none."""
+        return None
+
     def pictures(self, images: Tensor) -> Mapping[str, Tensor]:
         """Feature maps worth looking at, by what a reader would call them, (B, channels, h, w); none by default."""
         return {}

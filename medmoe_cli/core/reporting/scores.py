@@ -249,21 +249,24 @@ def _words(name: str) -> str:
 
 
 def ways_table(prompting: PromptingRead) -> Table:
-    """How well each way of asking does, on instances (one structure on one slice)."""
+    """How well each way of asking does, on instances (one structure on one slice, of 3D models on one scan)."""
     given = {
         "box": "a box around it",
         "point": "one click inside it",
         "text": "its name",
         "none": "nothing",
         "ellipse": "an ellipse in the box\n(no network)",
+        "ellipsoid": "an ellipsoid in the box\n(no network)",
     }
     classes = list(dict.fromkeys(name for item in prompting.ways for name in item.dice_per_class))
     rows = [(_words(name), *(ratio(item.dice_per_class.get(name)) for item in prompting.ways)) for name in classes]
+    volumes = any(item.way == "ellipsoid" for item in prompting.ways)
+    where, shape = ("scan", "ellipsoid") if volumes else ("slice", "ellipse")
     number = max((item.num_instances for item in prompting.ways), default=0)
     return Table(
         caption="What the model was given, and the Dice of its answer",
         columns=("Structure", *(given.get(item.way, item.way) for item in prompting.ways)),
         rows=(*rows, ("mean over instances", *(ratio(item.mean_dice) for item in prompting.ways))),
-        note=f"Over {count(number, 'instance')}: one structure on one slice. Boxes and clicks were made from the "
-        "reference outline. The ellipse says what a box tells by itself: a model below it has added nothing.",
+        note=f"Over {count(number, 'instance')}: one structure on one {where}. Boxes and clicks were made from the "
+        f"reference outline. The {shape} says what a box tells by itself: a model below it has added nothing.",
     )

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from medmoe_cli.core.data.prepare import Prepared
+from medmoe_cli.core.data.sliced_scan import SlicedScan
 from medmoe_cli.core.reporting.overlay import Marks, Row, fullest_slices
-from medmoe_cli.core.workflows.segmenting import Segmented
+from medmoe_cli.core.workflows.segmented import Segmented
 
 
-def file_labels(prepared: Prepared, segmented: Segmented) -> NDArray[np.unsignedinteger]:
+def file_labels(prepared: SlicedScan, segmented: Segmented) -> NDArray[np.unsignedinteger]:
     """The result (X, Y, Z) in the scan's own voxel order, with the values of the dataset's own label maps."""
     grid = prepared.to_file_grid(segmented.labels_SHW)
     values = prepared.plan.file_values
@@ -24,11 +24,11 @@ def file_labels(prepared: Prepared, segmented: Segmented) -> NDArray[np.unsigned
 
 
 def preview_rows(
-    prepared: Prepared, segmented: Segmented, reference_SHW: NDArray[np.integer] | None = None
+    prepared: SlicedScan, segmented: Segmented, reference_SHW: NDArray[np.integer] | None = None
 ) -> list[Row]:
     """The slices of a preview: those with most of the reference, else of the prediction."""
     shown = reference_SHW if reference_SHW is not None else segmented.labels_SHW
-    spacing = prepared.fit.spacing_mm
+    spacing = prepared.pixel_mm
     rows: list[Row] = []
     for index in fullest_slices(shown):
         picture = prepared.native_slice(index)
@@ -36,10 +36,10 @@ def preview_rows(
         boxes: list[tuple[float, float, float, float]] = []
         for prompt in segmented.prompts.get(index, []):
             for click in prompt.clicks:
-                x, y = prepared.fit.points_to_native(np.array([click.position]))[0]
+                x, y = prepared.points_to_pixels(np.array([click.position]))[0]
                 points.append((float(x), float(y), click.foreground))
             if prompt.box is not None:
-                x0, y0, x1, y1 = prepared.fit.boxes_to_native(np.array([prompt.box]))[0]
+                x0, y0, x1, y1 = prepared.boxes_to_pixels(np.array([prompt.box]))[0]
                 boxes.append((float(x0), float(y0), float(x1), float(y1)))
         rows.append(
             Row(

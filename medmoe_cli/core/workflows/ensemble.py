@@ -6,7 +6,7 @@ them numbers the classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
@@ -16,18 +16,22 @@ from medmoe_cli.core.base.progress import Reporter
 from medmoe_cli.core.base.workspace import Workspace
 from medmoe_cli.core.config.plan import Plan
 from medmoe_cli.core.config.postprocessing import Postprocessing
-from medmoe_cli.core.data.prepare import prepare
 from medmoe_cli.core.data.prompts_file import PromptsFile
+from medmoe_cli.core.data.volume_scan import prepare_scan
 from medmoe_cli.core.engine.device import Compute
 from medmoe_cli.core.engine.inference import Inference
 from medmoe_cli.core.imaging.image import Image
 from medmoe_cli.core.nn.segmenter import PromptKind
 from medmoe_cli.core.workflows.answering import ready
 from medmoe_cli.core.workflows.model_folder import LoadedModel, load_model
+from medmoe_cli.core.workflows.open_labels import with_labels
 from medmoe_cli.core.workflows.panel import Member
 from medmoe_cli.core.workflows.postprocess import common_rules
 from medmoe_cli.core.workflows.request_choice import Asked, choose_requests, require_kinds
-from medmoe_cli.core.workflows.requests import FromFile, RequestSource
+from medmoe_cli.core.workflows.requests import FromFile, Request, RequestSource
+from medmoe_cli.core.workflows.segmenting import member_of
+from medmoe_cli.core.workflows.volume_requests import VolumeRequest
+from medmoe_cli.core.workflows.volume_segmenting import VolumeMember
 
 _TRAINED_ALIKE = "name models of the same classes and images, or predict with each by itself"
 
@@ -75,7 +79,7 @@ class Ensemble:
             }
         )
 
-    def members(self, case_id: str, image: Image) -> tuple[Member, ...]:
+    def members(self, case_id: str, image: Image) -> tuple[Member | VolumeMember, ...]:
         """Every model before a scan, with what is asked of it.
 
         Raises:
@@ -83,21 +87,19 @@ class Ensemble:
         """
         found = []
         for model, inference, source in zip(self.models, self.inferences, self.sources, strict=True):
-            prepared = prepare(image, model.plan)
-            numbers = {value: self.plan.labels[name] for name, value in model.plan.labels.items()}
-            requests = source.requests(case_id, prepared)
-            if model.plan.labels == self.plan.labels:
-                found.append(Member(prepared=prepared, requests=requests, inference=inference))
-                continue
-            found.append(
-                Member(
-                    prepared=prepared,
-                    requests=tuple(replace(one, value=numbers.get(one.value, 0)) for one in requests),
-                    inference=inference,
-                    channels=(0, *(model.plan.labels[name] for name in self.plan.class_names)),
-                )
-            )
+            prepared = prepare_scan(image, model.plan)
+            requests = source.requests_of(case_id, prepared)
+            channels = None
+            if model.plan.labels != self.plan.labels:
+                numbers = {value: self.plan.labels[name] for name, value in model.plan.labels.items()}
+                requests = tuple(_renumbered(one, numbers) for one in requests)
+                channels = (0, *(model.plan.labels[name] for name in self.plan.class_names))
+            found.append(member_of(prepared, requests, inference, channels))
         return tuple(found)
+
+
+def _renumbered(request: Request | VolumeRequest, numbers: Mapping[int, int]) -> Request | VolumeRequest:
+    return replace(request, value=numbers.get(request.value, 0))
 
 
 class _Options(Asked, Protocol):
@@ -151,8 +153,10 @@ def assemble(
 
     Raises:
         ConfigError: prompts that none of the models answers, or none where they need some.
+        DataError: masks to be prompted from that cannot be read.
         CheckpointError: prompts that only some of them answer.
     """
+    models = [with_labels(model, prompts=prompts, masks=options.prompts_from) for model in models]
     inferences = tuple(
         ready(model.segmenter, plan=model.plan, predict=model.predict, compute=compute, mirroring=options.mirroring)
         for model in models
@@ -168,6 +172,7 @@ def assemble(
             automatic=inference.automatic,
             mask_size=inference.segmenter.mask_size,
             options=options,
+            promptable=_promptable(models),
         )
         for plan, inference in zip(plans, inferences, strict=True)
     )
@@ -179,6 +184,12 @@ def assemble(
         sources=sources,
         rules=rules if options.postprocessing else Postprocessing(),
     )
+
+
+def _promptable(models: Sequence[LoadedModel]) -> tuple[str, ...] | None:
+    """The classes that all models find by their names; None for every class."""
+    each = [names for names in (model.segmenter.promptable_classes() for model in models) if names is not None]
+    return tuple(name for name in each[0] if all(name in names for names in each)) if each else None
 
 
 def _with_words_of(first: Plan, plan: Plan) -> Plan:
@@ -216,7 +227,9 @@ def _words(kinds: frozenset[PromptKind]) -> str:
     return ", ".join(sorted(kinds))
 
 
-_Key = Literal["plan.labels", "plan.channels", "plan.slice_axis", "plan.dims", "task"]
+_Key = Literal[
+    "plan.labels", "plan.channels", "plan.slice_axis", "plan.dims", "plan.spacing_mm", "plan.input_size", "task"
+]
 
 
 def _differences(first: LoadedModel, other: LoadedModel) -> list[MedMoEError]:
@@ -226,6 +239,9 @@ def _differences(first: LoadedModel, other: LoadedModel) -> list[MedMoEError]:
         "plan.channels": lambda model: str(len(model.plan.channels)),
         "plan.slice_axis": lambda model: str(model.plan.slice_axis),
         "plan.dims": lambda model: str(model.plan.dims),
+        # The windows of 3D models are averaged voxel by voxel; 2D models share the slices' own pixels instead.
+        "plan.spacing_mm": lambda model: str(model.plan.spacing_mm),
+        "plan.input_size": lambda model: str(model.plan.input_size if model.plan.dims == 3 else "any"),
         "task": lambda model: "all classes at once" if _is_automatic(model) else "one mask per prompt or class name",
     }
     return [

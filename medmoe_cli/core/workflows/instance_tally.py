@@ -1,4 +1,7 @@
-"""Dice per instance (one class on one slice) for each way of prompting, and for an ellipse that needs no network."""
+"""Dice per instance for each way of prompting, and for an ellipse that needs no network.
+
+An instance is one class on one slice; for 3D models one class of one scan.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medmoe_cli.core.config.plan import Plan
-from medmoe_cli.core.nn.prompts import tight_box
-from medmoe_cli.core.workflows.segmenting import Answered, Segmented
+from medmoe_cli.core.imaging.vote import class_boxes
+from medmoe_cli.core.workflows.requests import Request
+from medmoe_cli.core.workflows.segmented import Answered, Segmented
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,7 +22,7 @@ class WayScore:
     """Mean Dice over instances for one way of prompting.
 
     Attributes:
-        way: box, point, text or none; 'ellipse' is the baseline.
+        way: box, point, text or none; 'ellipse' ('ellipsoid' in 3D) is the baseline.
         mean_dice: over all instances.
         dice_per_class: mean over the class's instances.
         num_instances: how many there are.
@@ -30,42 +34,68 @@ class WayScore:
     num_instances: int
 
 
-def ellipse_in(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The ellipse inscribed in a mask's tight box, (rows, cols): what a box says by itself."""
-    box = tight_box(mask)
-    if box is None:
-        return np.zeros(mask.shape, bool)
-    x0, y0, x1, y1 = box
-    y, x = np.ogrid[: mask.shape[0], : mask.shape[1]]
-    across = (x + 0.5 - (x0 + x1) / 2) / ((x1 - x0) / 2)
-    down = (y + 0.5 - (y0 + y1) / 2) / ((y1 - y0) / 2)
-    return np.asarray(across**2 + down**2 <= 1)
+def ellipse_in(shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """The ellipse (rows, cols) or ellipsoid (slices, rows, cols) inscribed in a box: what a box says by itself."""
+    grid = np.ogrid[tuple(slice(0, length) for length in shape)]
+    away = [((axis + 0.5 - length / 2) / (length / 2)) ** 2 for axis, length in zip(grid, shape, strict=True)]
+    return np.asarray(sum(away) <= 1)
+
+
+@dataclass(slots=True)
+class _Overlap:
+    """Voxels of one instance: in the reference, in the masks so far, and in both."""
+
+    wanted: int
+    claimed: int = 0
+    right: int = 0
+
+    def add(self, found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> None:
+        self.claimed += int(found.sum())
+        self.right += int((found & truth).sum())
+
+    @property
+    def dice(self) -> float:
+        return 2 * self.right / (self.claimed + self.wanted)
 
 
 class InstanceTally:
-    """Collects Dice per way and class over instances: the slices on which a class is present."""
+    """Collects Dice per way and class over instances: slices on which a class is present, or volumes of a 3D model."""
 
     def __init__(self, plan: Plan) -> None:
         self._names = {value: name for name, value in plan.labels.items()}
-        self._dice: dict[str, dict[int, list[float]]] = {}
+        self._volumes = plan.dims == 3
+        self._found: dict[str, dict[int, list[_Overlap]]] = {}
         self.tokens: dict[str, dict[int, int]] = {}
 
-    def listener(self, way: str, reference: NDArray[np.integer]) -> Callable[[Answered], None]:
-        """Receives the answers of a way for a case with these labels."""
+    def listener(
+        self, way: str, reference_SHW: NDArray[np.integer], *, round_number: int | None = None
+    ) -> Callable[[Answered], None]:
+        """Receives the answers of a way for a case with these labels; with a round those after so many clicks alone."""
+        seen: dict[tuple[int | None, int], _Overlap | None] = {}
 
         def listen(answered: Answered) -> None:
+            if round_number is not None and answered.round != round_number:
+                return
             request = answered.request
-            self._add(way, request.value, answered.probability > 0.5, reference[request.slice_index] == request.value)
+            instance = (request.slice_index if isinstance(request, Request) else None, request.value)
+            if instance not in seen:
+                whole = reference_SHW if instance[0] is None else reference_SHW[instance[0]]
+                seen[instance] = self._new(way, request.value, wanted=int((whole == request.value).sum()))
+            overlap = seen[instance]
+            if overlap is not None:
+                overlap.add(answered.probability > 0.5, reference_SHW[answered.place] == request.value)
 
         return listen
 
-    def ellipses(self, reference: NDArray[np.integer]) -> None:
-        """The baseline on a case."""
-        for labels in reference:
-            for value in np.unique(labels).tolist():
-                if value:
-                    mask = labels == value
-                    self._add("ellipse", value, ellipse_in(mask), mask)
+    def ellipses(self, reference_SHW: NDArray[np.integer]) -> None:
+        """The baseline on a case: an ellipse on each slice, an ellipsoid in the volume for 3D models."""
+        name = "ellipsoid" if self._volumes else "ellipse"
+        for labels in [reference_SHW] if self._volumes else reference_SHW:
+            for value, box in class_boxes(labels):
+                truth = labels[box] == value
+                overlap = self._new(name, value, wanted=int(truth.sum()))
+                if overlap is not None:
+                    overlap.add(ellipse_in(truth.shape), truth)
 
     def add_tokens(self, way: str, segmented: Segmented) -> None:
         """Count which tokens made a case's masks."""
@@ -76,20 +106,25 @@ class InstanceTally:
     def scores(self) -> tuple[WayScore, ...]:
         """The means of everything collected."""
         found = []
-        for way, classes in self._dice.items():
-            everything = [dice for values in classes.values() for dice in values]
+        for way, classes in self._found.items():
+            everything = [overlap.dice for overlaps in classes.values() for overlap in overlaps]
             found.append(
                 WayScore(
                     way=way,
                     mean_dice=float(np.mean(everything)),
-                    dice_per_class={self._names[value]: float(np.mean(classes[value])) for value in sorted(classes)},
+                    dice_per_class={
+                        self._names[value]: float(np.mean([overlap.dice for overlap in classes[value]]))
+                        for value in sorted(classes)
+                    },
                     num_instances=len(everything),
                 )
             )
         return tuple(found)
 
-    def _add(self, way: str, value: int, found: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> None:
-        if value not in self._names or not wanted.any():
-            return
-        dice = 2 * float((found & wanted).sum()) / float(found.sum() + wanted.sum())
-        self._dice.setdefault(way, {}).setdefault(value, []).append(dice)
+    def _new(self, way: str, value: int, *, wanted: int) -> _Overlap | None:
+        """A place to count one instance in; None for what is not there, or no class of the model's."""
+        if value not in self._names or not wanted:
+            return None
+        overlap = _Overlap(wanted=wanted)
+        self._found.setdefault(way, {}).setdefault(value, []).append(overlap)
+        return overlap

@@ -1,7 +1,7 @@
 """Several models asked the same about one slice: their answers side by side, and what they say together.
 
-One model is a panel of one. Models may see the scan at different sizes: each is asked in its own input pixels, and
-what they share are the slice's own pixels.
+Models may see the scan at different sizes: each is asked in its own input pixels, and what they share are the slice's
+own pixels.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medmoe_cli.core.data.prepare import Prepared
-from medmoe_cli.core.engine.inference import Answer, Inference
-from medmoe_cli.core.nn.prompts import Click, QueryPrompt, collate, correction_click
+from medmoe_cli.core.engine.inference import Inference
+from medmoe_cli.core.nn.prompts import Click, QueryPrompt, correction_click
 from medmoe_cli.core.nn.segmenter import Features
+from medmoe_cli.core.workflows.conversation import Conversation, mean_map
 from medmoe_cli.core.workflows.requests import Request
 
 
@@ -75,7 +76,7 @@ def align(members: Sequence[Member]) -> Mapping[int, list[Wanted]]:
     return by_slice
 
 
-class Panel:
+class Panel(Conversation):
     """The members' answers about one slice.
 
     Args:
@@ -85,28 +86,20 @@ class Panel:
     """
 
     def __init__(self, members: Sequence[Member], features: Sequence[Features], wanted: Sequence[Wanted]) -> None:
-        self._members, self._features, self.wanted = members, features, wanted
-        self._rows = [
-            [place for place, one in enumerate(wanted) if one.requests[number] is not None]
-            for number in range(len(members))
-        ]
-        self._prompts: list[dict[int, QueryPrompt]] = [{} for _ in members]
+        prompts: list[dict[int, QueryPrompt]] = [{} for _ in members]
         for place, one in enumerate(wanted):
             for number, request in enumerate(one.requests):
                 if request is not None:
-                    self._prompts[number][place] = request.prompt
-        self._answers: list[Answer | None] = [None] * len(members)
+                    prompts[number][place] = request.prompt
+        super().__init__([member.inference for member in members], features, prompts)
+        self._members, self.wanted = members, wanted
         self._native: dict[int, NDArray[np.float32]] = {}
         self._same_grid = all(member.prepared.fit == members[0].prepared.fit for member in members)
 
     def ask(self) -> None:
         """Ask every member all that is wanted."""
         self._native.clear()
-        for number, member in enumerate(self._members):
-            if self._rows[number]:
-                prompts = [self._prompts[number][place] for place in self._rows[number]]
-                collated = collate(prompts, mask_size=member.inference.segmenter.mask_size)
-                self._answers[number] = member.inference.answer(self._features[number], collated)
+        super().ask()
 
     def correct(self, round_number: int, threshold: float) -> None:
         """Give each mask that has a reference and a click left one on its largest error, the same for all members."""
@@ -117,20 +110,12 @@ class Panel:
             fit = self._members[one.lead].prepared.fit
             found = self.on_input(place, one.lead) > threshold
             click = correction_click(found, request.reference, valid=fit.valid)
-            if click is None:
-                continue
-            for number in self._asked(place):
-                prompt = self._prompts[number][place].with_click(self._moved(click, one.lead, number))
-                self._prompts[number][place] = prompt.with_mask(self._low_res(place, number))
-
-    @property
-    def prompts(self) -> list[QueryPrompt]:
-        """What was prompted, in the first member's input pixels."""
-        return [self._prompts[0][place] for place in self._rows[0]]
+            if click is not None:
+                self.click(place, {number: self._moved(click, one.lead, number) for number in self.asked(place)})
 
     def on_slice(self, place: int) -> NDArray[np.float32]:
         """The probability of a wanted mask on the slice's own pixels (rows, cols), averaged over the members."""
-        return _mean([self._restored(number)[self._row(place, number), 0] for number in self._asked(place)])
+        return mean_map([self._restored(number)[self.row(place, number), 0] for number in self.asked(place)])
 
     def classes(self) -> NDArray[np.float32]:
         """The classes' probabilities (background and classes, rows, cols) of automatic methods, averaged."""
@@ -138,56 +123,22 @@ class Panel:
         for number, member in enumerate(self._members):
             restored = self._restored(number)[0]
             maps.append(restored if member.channels is None else restored[list(member.channels)])
-        return _mean(maps)
+        return mean_map(maps)
 
     def on_input(self, place: int, number: int) -> NDArray[np.float32]:
         """The averaged probability of a wanted mask on one member's input grid (S, S)."""
         if self._same_grid:
-            return _mean([self._answer(each).probabilities[self._row(place, each), 0] for each in self._asked(place)])
+            return self.on_shared_grid(place)
         fitted = self._members[number].prepared.fit.fit_image(self.on_slice(place)[None])
         return fitted.image.reshape(fitted.valid.shape)
-
-    def score(self, place: int) -> float | None:
-        """The mean of the members' own estimates of a mask's quality."""
-        scores = []
-        for number in self._asked(place):
-            given = self._answer(number).scores
-            if given is not None:
-                scores.append(float(given[self._row(place, number)]))
-        return sum(scores) / len(scores) if scores else None
-
-    def token(self, place: int) -> int | None:
-        """The routed token that made a mask; None for several members, whose tokens have nothing in common."""
-        routing = self.answer.routing if len(self._members) == 1 else {}
-        return int(routing["token"].indices[place, 0]) if "token" in routing else None
-
-    @property
-    def answer(self) -> Answer:
-        """The first member's answer to all it was asked."""
-        return self._answer(0)
-
-    def _answer(self, number: int) -> Answer:
-        answer = self._answers[number]
-        assert answer is not None, "ask first"
-        return answer
-
-    def _asked(self, place: int) -> list[int]:
-        return [number for number, request in enumerate(self.wanted[place].requests) if request is not None]
-
-    def _row(self, place: int, number: int) -> int:
-        return self._rows[number].index(place)
 
     def _restored(self, number: int) -> NDArray[np.float32]:
         """A member's probabilities (Q, C, rows, cols) on the slice's own pixels."""
         if number not in self._native:
-            given = self._answer(number).probabilities
+            given = self.answer_of(number).probabilities
             restored = self._members[number].prepared.restore(given.reshape(-1, *given.shape[2:]))
             self._native[number] = restored.reshape(*given.shape[:2], *restored.shape[1:])
         return self._native[number]
-
-    def _low_res(self, place: int, number: int) -> NDArray[np.float32] | None:
-        given = self._answer(number).low_res_logits
-        return None if given is None else given[self._row(place, number), 0].float().cpu().numpy()
 
     def _moved(self, click: Click, source: int, target: int) -> Click:
         """A click in one member's input pixels as the same place in another's."""
@@ -196,14 +147,3 @@ class Panel:
             return click
         x, y = there.points_to_input(here.points_to_native(np.array([click.position])))[0]
         return replace(click, position=(float(x), float(y)))
-
-
-def _mean(maps: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Averaged in the order given; one map is itself."""
-    if len(maps) == 1:
-        return maps[0]
-    total = maps[0].copy()
-    for each in maps[1:]:
-        total += each
-    total /= len(maps)
-    return total

@@ -20,7 +20,7 @@ from medmoe_cli.core.data.dataset import Case
 from medmoe_cli.core.data.load import number_labels
 from medmoe_cli.core.imaging.components import component_sizes, keep_largest
 from medmoe_cli.core.imaging.read import read_labels
-from medmoe_cli.core.workflows.segmenting import Segmented
+from medmoe_cli.core.workflows.segmented import Segmented
 
 _LEAST_SHARE = 0.95
 _SPECK = 0.01

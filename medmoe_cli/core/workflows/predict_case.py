@@ -19,7 +19,7 @@ from medmoe_cli.core.base import atomic, jsonio
 from medmoe_cli.core.base.errors import ConfigError, MedMoEError, ResourceError, raise_all
 from medmoe_cli.core.base.hashing import file_sha256, value_sha256
 from medmoe_cli.core.config.plan import Plan
-from medmoe_cli.core.data.prepare import Prepared
+from medmoe_cli.core.data.sliced_scan import SlicedScan
 from medmoe_cli.core.imaging.image import Image
 from medmoe_cli.core.imaging.write import label_ending, write_labels, write_volume
 from medmoe_cli.core.reporting.overlay import draw_preview
@@ -159,7 +159,7 @@ class PredictJob:
         return mask
 
     def _write_probabilities(
-        self, case: ScanCase, image: Image, prepared: Prepared, store: NDArray[np.float16]
+        self, case: ScanCase, image: Image, prepared: SlicedScan, store: NDArray[np.float16]
     ) -> None:
         ending = ".nii.gz" if image.header.format not in {"nrrd", "mha", "tiff"} else label_ending(image)
         for name, value in self.plan.labels.items():
@@ -170,14 +170,14 @@ class PredictJob:
 
 @contextmanager
 def _probabilities(
-    output: Path, plan: Plan, prepared: Prepared, *, wanted: bool
+    output: Path, plan: Plan, prepared: SlicedScan, *, wanted: bool
 ) -> Iterator[NDArray[np.float16] | None]:
     """A disk-backed (classes, slices, rows, cols) array of zeros, gone at the end."""
     if not wanted:
         yield None
         return
     path = atomic.temporary_sibling(output / "probabilities.raw")
-    shape = (len(plan.labels), prepared.num_slices, prepared.fit.rows, prepared.fit.cols)
+    shape = (len(plan.labels), *prepared.shape_SHW)
     try:
         yield np.memmap(path, dtype=np.float16, mode="w+", shape=shape)
     except OSError as error:

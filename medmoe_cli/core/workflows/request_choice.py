@@ -34,7 +34,13 @@ class Asked(Protocol):
 
 
 def choose_requests(
-    plan: Plan, *, kinds: frozenset[PromptKind], automatic: bool, mask_size: tuple[int, ...], options: Asked
+    plan: Plan,
+    *,
+    kinds: frozenset[PromptKind],
+    automatic: bool,
+    mask_size: tuple[int, ...],
+    options: Asked,
+    promptable: tuple[str, ...] | None = None,
 ) -> RequestSource:
     """Where the requests come from when there is no prompts file.
 
@@ -44,6 +50,7 @@ def choose_requests(
         automatic: it finds all classes at once.
         mask_size: of the mask prompts it takes.
         options: what the user asked for.
+        promptable: classes that it finds by their names; None for all.
 
     Raises:
         ConfigError: nothing is prompted and the model cannot do without.
@@ -52,12 +59,12 @@ def choose_requests(
         return FromMasks(
             options.prompts_from, plan, kind=options.prompt_type, clicks=options.clicks, mask_size=mask_size
         )
-    if options.text:
-        return FromClassNames(plan, options.text)
+    if options.text:  # a model that knows no class by name is refused by its prompt kinds
+        return FromClassNames(plan, options.text, promptable=promptable if "text" in kinds else None)
     if "none" in kinds:
         return FromNothing(value=value_for_nothing(plan, automatic=automatic))
     if "text" in kinds:
-        return FromClassNames(plan, ())
+        return FromClassNames(plan, (), promptable=promptable)
     raise ConfigError(
         "this model needs prompts",
         why=f"it answers {', '.join(sorted(kinds))}",

@@ -1,6 +1,7 @@
-"""What is asked of a model on each slice: requests made from a prompts file, from masks, from class names, or none.
+"""What is asked of a model: requests made from a prompts file, from masks, from class names, or from nothing.
 
-A `Request` asks for one mask of one slice. Coordinates are the network's input pixels.
+A `Request` asks for one mask of one slice; coordinates are the network's input pixels. 3D models are asked for masks
+in a volume (`VolumeRequest`).
 """
 
 from __future__ import annotations
@@ -21,10 +22,13 @@ from medmoe_cli.core.config.plan import Plan
 from medmoe_cli.core.data.load import number_labels
 from medmoe_cli.core.data.prepare import Prepared
 from medmoe_cli.core.data.prompts_file import PromptsFile, VolumePrompt
+from medmoe_cli.core.data.sliced_scan import SlicedScan
+from medmoe_cli.core.data.volume_scan import VolumeScan
 from medmoe_cli.core.imaging.read import read_labels
 from medmoe_cli.core.nn.prompts import Click, QueryPrompt, simulate
 from medmoe_cli.core.nn.segmenter import PromptKind
 from medmoe_cli.core.workflows.slice_prompts import prompts_by_slice
+from medmoe_cli.core.workflows.volume_requests import VolumeRequest, request_of_prompt, requests_of_labels
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +52,9 @@ class Request:
     follow: bool = False
 
 
+Requests = Sequence[Request | VolumeRequest]
+
+
 class RequestSource(ABC):
     """Makes the requests of a case."""
 
@@ -60,6 +67,18 @@ class RequestSource(ABC):
         Raises:
             DataError: the case has no prompts, or ones that do not fit the image.
         """
+
+    @abstractmethod
+    def volume_requests(self, case_id: str, scan: VolumeScan) -> tuple[VolumeRequest, ...]:
+        """The same of a volume.
+
+        Raises:
+            DataError: as `requests`.
+        """
+
+    def requests_of(self, case_id: str, scan: Prepared | VolumeScan) -> Requests:
+        """The case's requests, slice by slice or of the volume as the scan was prepared."""
+        return self.volume_requests(case_id, scan) if isinstance(scan, VolumeScan) else self.requests(case_id, scan)
 
     @abstractmethod
     def identity(self, case_id: str) -> str:
@@ -80,31 +99,45 @@ class FromFile(RequestSource):
             found += self._of_prompt(prompt, prepared)
         return tuple(sorted(found, key=lambda request: request.slice_index))
 
+    def volume_requests(self, case_id: str, scan: VolumeScan) -> tuple[VolumeRequest, ...]:
+        """One per entry."""
+        return tuple(
+            request_of_prompt(prompt, scan, value=self._value(prompt), class_index=self._class_index(prompt))
+            for prompt in self._prompts.for_case(case_id, scan.image.geometry, self._plan.labels)
+        )
+
     def identity(self, case_id: str) -> str:
         """Of the case's entries."""
         entries = self._prompts.cases.get(case_id, ())
         return value_sha256([self._prompts.space, [entry.model_dump() for entry in entries]])
 
-    def _of_prompt(self, prompt: VolumePrompt, prepared: Prepared) -> list[Request]:
+    def _value(self, prompt: VolumePrompt) -> int:
         if prompt.value is None:
             raise DataError(f"unknown label '{prompt.label}'", fix=did_you_mean(prompt.label, self._plan.labels))
-        text = -1
-        if prompt.text is not None:
-            if prompt.text not in self._plan.labels and prompt.text not in self._plan.class_prompts.values():
-                fix = did_you_mean(prompt.text, self._plan.labels)
-                raise DataError(f"unknown text '{prompt.text}'", why="the model learned its classes' names", fix=fix)
-            text = self._plan.class_names.index(_class_of(prompt.text, self._plan))
+        return prompt.value
+
+    def _class_index(self, prompt: VolumePrompt) -> int:
+        """Of the text, -1 without one."""
+        if prompt.text is None:
+            return -1
+        if prompt.text not in self._plan.labels and prompt.text not in self._plan.class_prompts.values():
+            fix = did_you_mean(prompt.text, self._plan.labels)
+            raise DataError(f"unknown text '{prompt.text}'", why="the model learned its classes' names", fix=fix)
+        return self._plan.class_names.index(_class_of(prompt.text, self._plan))
+
+    def _of_prompt(self, prompt: VolumePrompt, prepared: Prepared) -> list[Request]:
+        value, text = self._value(prompt), self._class_index(prompt)
         places = prompts_by_slice(prompt, prepared)
         if not places:
             return [
-                Request(slice_index=index, value=prompt.value, prompt=QueryPrompt(class_index=text))
+                Request(slice_index=index, value=value, prompt=QueryPrompt(class_index=text))
                 for index in range(prepared.num_slices)
             ]
         follow = prompt.box_6 is None and prepared.num_slices > 1
         return [
             Request(
                 slice_index=index,
-                value=prompt.value,
+                value=value,
                 prompt=QueryPrompt(
                     clicks=tuple(Click(position=(x, y), foreground=bool(inside)) for x, y, inside in place.points_N3),
                     box=None if place.box_4 is None else tuple(float(edge) for edge in place.box_4),
@@ -155,6 +188,11 @@ class FromMasks(RequestSource):
             slices, prepared, self._plan, kind=self._kind, clicks=self._clicks, mask_size=self._mask_size
         )
 
+    def volume_requests(self, case_id: str, scan: VolumeScan) -> tuple[VolumeRequest, ...]:
+        """One per class that the mask holds."""
+        labels = scan.label_volume(reference_labels(self.file(case_id), scan))
+        return requests_of_labels(labels, self._plan, kind=self._kind, clicks=self._clicks)
+
     @staticmethod
     def simulated(
         labels_SHW: NDArray[np.integer],
@@ -193,7 +231,8 @@ class FromClassNames(RequestSource):
 
     kinds = frozenset({"text"})
 
-    def __init__(self, plan: Plan, names: Sequence[str]) -> None:
+    def __init__(self, plan: Plan, names: Sequence[str], *, promptable: Sequence[str] | None = None) -> None:
+        """`promptable` are the classes that the model finds by their names; None for all."""
         problems: list[MedMoEError] = [
             ConfigError(
                 f"unknown class '{name}'", where="--text", why=did_you_mean(name, plan.labels), fix="correct it"
@@ -202,8 +241,21 @@ class FromClassNames(RequestSource):
             if name not in plan.labels and name not in plan.class_prompts.values()
         ]
         raise_all(problems)
+        known = plan.class_names if promptable is None else tuple(promptable)
         self._plan = plan
-        self._names = tuple(_class_of(name, plan) for name in names) or plan.class_names
+        self._names = tuple(_class_of(name, plan) for name in names) or known
+        raise_all(
+            [
+                ConfigError(
+                    f"class '{name}' needs a prompt",
+                    where="--text",
+                    why=f"this model looks by name for {', '.join(known) or 'no class'} alone",
+                    fix="give points or boxes with --prompts FILE",
+                )
+                for name in self._names
+                if name not in known
+            ]
+        )
 
     def requests(self, case_id: str, prepared: Prepared) -> tuple[Request, ...]:
         """Every class on every slice."""
@@ -211,6 +263,14 @@ class FromClassNames(RequestSource):
         return tuple(
             Request(slice_index=index, value=self._plan.labels[name], prompt=QueryPrompt(class_index=positions[name]))
             for index in range(prepared.num_slices)
+            for name in self._names
+        )
+
+    def volume_requests(self, case_id: str, scan: VolumeScan) -> tuple[VolumeRequest, ...]:
+        """Every class."""
+        positions = {name: index for index, name in enumerate(self._plan.class_names)}
+        return tuple(
+            VolumeRequest(value=self._plan.labels[name], prompt=QueryPrompt(class_index=positions[name]))
             for name in self._names
         )
 
@@ -233,18 +293,27 @@ class FromNothing(RequestSource):
             Request(slice_index=index, value=self._value, prompt=QueryPrompt()) for index in range(prepared.num_slices)
         )
 
+    def volume_requests(self, case_id: str, scan: VolumeScan) -> tuple[VolumeRequest, ...]:
+        """The one class there is."""
+        return (VolumeRequest(value=self._value, prompt=QueryPrompt()),)
+
     def identity(self, case_id: str) -> str:
         """Always the same."""
         return "none"
 
 
-def reference_slices(path: Path, prepared: Prepared) -> NDArray[np.integer]:
+def reference_slices(path: Path, prepared: SlicedScan) -> NDArray[np.integer]:
     """A label map on a scan's slices (slices, rows, cols), its values numbered as the plan numbers the classes.
 
     Raises:
         DataError: it cannot be read, or holds values that the model does not know.
         GeometryError: it lies on another grid than the scan.
     """
+    return prepared.label_slices(reference_labels(path, prepared))
+
+
+def reference_labels(path: Path, prepared: SlicedScan) -> NDArray[np.integer]:
+    """The same in the file's own voxel order (X, Y, Z)."""
     labels = read_labels(path)
     differences = prepared.image.geometry.differences(labels.geometry)
     if differences:
@@ -255,7 +324,7 @@ def reference_slices(path: Path, prepared: Prepared) -> NDArray[np.integer]:
             fix="resample the mask to the scan's grid",
         )
     numbers = {file_value: value for value, file_value in prepared.plan.file_values.items()}
-    return prepared.label_slices(number_labels(labels.data, numbers, path))
+    return number_labels(labels.data, numbers, path)
 
 
 def _class_of(text: str, plan: Plan) -> str:

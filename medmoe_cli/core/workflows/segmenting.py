@@ -1,6 +1,6 @@
 """One scan through a model, or several: encode slice by slice, answer the requests, bring masks back, settle overlaps.
 
-Several models are averaged: their probabilities on the slice's own pixels.
+Several models are averaged: their probabilities on the slice's own pixels. Volumes go to `volume_segmenting`.
 
 Memory: the scan, one label map, and one float16 map of the winning probability; never a map per class (unless the
 caller asks for the probabilities, which then go to a disk-backed array).
@@ -10,80 +10,54 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medmoe_cli.core.data.prepare import Prepared
+from medmoe_cli.core.data.volume_scan import VolumeScan
 from medmoe_cli.core.engine.inference import Answer, Inference
 from medmoe_cli.core.nn.prompts import QueryPrompt, tight_box
 from medmoe_cli.core.nn.segmenter import Features
 from medmoe_cli.core.workflows.panel import Member, Panel, Wanted, align
-from medmoe_cli.core.workflows.requests import Request
+from medmoe_cli.core.workflows.requests import Request, Requests
+from medmoe_cli.core.workflows.segmented import Answered, Segmented, label_map, settle
+from medmoe_cli.core.workflows.volume_requests import VolumeRequest
+from medmoe_cli.core.workflows.volume_segmenting import VolumeMember, VolumeOptions, segment_volume
+
+__all__ = ["Answered", "Members", "Segmented", "member_of", "segment", "segment_together"]
 
 _KEPT_FEATURES = 4
+Members = Sequence[Member | VolumeMember]
 # A structure that is followed from slice to slice ends where its mask vanishes or jumps.
 _LEAST_OVERLAP = 0.1
 _LEAST_SHARE = 0.02
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Answered:
-    """A request's answer on its slice's own pixels.
-
-    Attributes:
-        request: what was asked.
-        probability: float32 (rows, cols).
-        score: the model's own estimate of the mask's IoU, None when it has none.
-        token: index of the routed token or expert, None for methods without one and for several models.
-        round: how many correction clicks came before it.
-    """
-
-    request: Request
-    probability: NDArray[np.float32]
-    score: float | None
-    token: int | None
-    round: int = 0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Segmented:
-    """A scan's result.
-
-    Attributes:
-        labels_SHW: label values (slices, rows, cols), canonical slices.
-        prompts: the prompts given, by slice, for previews; in the (first) model's input pixels.
-        num_requests: masks that were asked for.
-        tokens: how often each routed token made the mask.
-        prompted: label values for which a point, box or mask was given, whose masks are the user's own choice.
-    """
-
-    labels_SHW: NDArray[np.unsignedinteger]
-    prompts: dict[int, list[QueryPrompt]]
-    num_requests: int
-    tokens: dict[int, int]
-    prompted: frozenset[int] = frozenset()
-
-
 def segment(
-    prepared: Prepared,
-    requests: Sequence[Request],
+    prepared: Prepared | VolumeScan,
+    requests: Requests,
     inference: Inference,
     *,
     threshold: float,
     probabilities: NDArray[np.float16] | None = None,
     listen: Callable[[Answered], None] | None = None,
+    each_round: Callable[[Answered], None] | None = None,
     watch: Callable[[list[int], Answer], None] | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> Segmented:
     """Answer all requests of a scan with one model; as `segment_together`."""
-    member = Member(prepared=prepared, requests=tuple(requests), inference=inference)
-    return _Run((member,), threshold, probabilities, listen, watch, check).answer_all()
+    member = member_of(prepared, requests, inference)
+    if isinstance(member, VolumeMember):
+        options = VolumeOptions(
+            threshold=threshold, probabilities=probabilities, listen=listen, each_round=each_round, watch=watch
+        )
+        return segment_volume((member,), options, check=check)
+    return _Run((member,), threshold, probabilities, listen, watch, check, each_round).answer_all()
 
 
 def segment_together(
-    members: Sequence[Member],
+    members: Members,
     *,
     threshold: float,
     probabilities: NDArray[np.float16] | None = None,
@@ -102,7 +76,23 @@ def segment_together(
     `segment` also takes `listen`, which receives every answer of a prompted method before overlaps are settled, and
     `watch`, which receives the label values asked for on a slice with the model's whole answer.
     """
-    return _Run(members, threshold, probabilities, None, None, check, each_round).answer_all()
+    volumes = [member for member in members if isinstance(member, VolumeMember)]
+    if volumes:
+        options = VolumeOptions(threshold=threshold, probabilities=probabilities, each_round=each_round)
+        return segment_volume(volumes, options, check=check)
+    slices = [member for member in members if isinstance(member, Member)]
+    return _Run(slices, threshold, probabilities, None, None, check, each_round).answer_all()
+
+
+def member_of(
+    prepared: Prepared | VolumeScan, requests: Requests, inference: Inference, channels: tuple[int, ...] | None = None
+) -> Member | VolumeMember:
+    """A model before a scan; attributes as in `Member`."""
+    if isinstance(prepared, VolumeScan):
+        wanted = tuple(one for one in requests if isinstance(one, VolumeRequest))
+        return VolumeMember(prepared=prepared, requests=wanted, inference=inference)
+    of_slices = tuple(one for one in requests if isinstance(one, Request))
+    return Member(prepared=prepared, requests=of_slices, inference=inference, channels=channels)
 
 
 class _Run:
@@ -119,9 +109,8 @@ class _Run:
         self.members, self.threshold, self.each_round = members, threshold, each_round
         self.probabilities, self.listen, self.watch, self.check = probabilities, listen, watch, check
         prepared = self.prepared = members[0].prepared
-        shape = (prepared.num_slices, prepared.fit.rows, prepared.fit.cols)
-        highest = max(prepared.plan.labels.values())
-        self.labels: NDArray[np.unsignedinteger] = np.zeros(shape, np.uint8 if highest <= 255 else np.uint16)
+        shape = prepared.shape_SHW
+        self.labels = label_map(shape, prepared.plan.labels.values())
         self.best = np.zeros(shape, np.float16)
         self.prompts: dict[int, list[QueryPrompt]] = {}
         self.tokens: dict[int, int] = {}
@@ -200,17 +189,15 @@ class _Run:
         )
 
     def _settle(self, answered: Answered) -> None:
+        assert isinstance(answered.request, Request)
         index, value = answered.request.slice_index, answered.request.value
         self.count += 1
         if answered.token is not None:
             self.tokens[answered.token] = self.tokens.get(answered.token, 0) + 1
         if self.listen is not None:
             self.listen(answered)
-        # Thresholded at the precision in which probabilities are kept, so that a mask and its probabilities agree.
         half = answered.probability.astype(np.float16)
-        wins = (half > self.threshold) & (half > self.best[index])
-        self.labels[index][wins] = value
-        self.best[index][wins] = half[wins]
+        settle(half, value, threshold=self.threshold, labels=self.labels[index], best=self.best[index])
         if self.probabilities is not None:
             kept = self.probabilities[value - 1, index]
             np.maximum(kept, half, out=kept)
@@ -251,8 +238,10 @@ class _Run:
 
 
 def _answered(panel: Panel, place: int, *, round_number: int) -> Answered:
+    request = panel.wanted[place].first
     return Answered(
-        request=panel.wanted[place].first,
+        request=request,
+        place=(request.slice_index, slice(None), slice(None)),
         probability=panel.on_slice(place),
         score=panel.score(place),
         token=panel.token(place),

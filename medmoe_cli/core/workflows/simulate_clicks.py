@@ -311,14 +311,16 @@ class _Counts:
         self._clicked: dict[int, int] = {}
 
     def add(self, answered: Answered) -> None:
-        """Count an answer on one slice after one more click."""
+        """Count an answer after one more click, on one slice or a part of a volume."""
         request = answered.request
         # At the precision in which prediction decides.
         mask = answered.probability.astype(np.float16) > self._threshold
-        truth = self._reference[request.slice_index] == request.value
+        truth = self._reference[answered.place] == request.value
         found = self._found.setdefault(request.value, np.zeros((2, self._clicks), np.int64))
         found[:, answered.round] += (int((mask & truth).sum()), int(mask.sum()))
-        self._clicked[request.value] = self._clicked.get(request.value, 0) + (answered.round == 0)
+        self._clicked[request.value] = self._clicked.get(request.value, 0) + (
+            answered.round == 0 and answered.part == 0
+        )
 
     def is_present(self, value: int) -> bool:
         """True when the reference has the class."""

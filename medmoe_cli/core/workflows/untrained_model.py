@@ -8,9 +8,8 @@ from medmoe_cli.core.base import jsonio
 from medmoe_cli.core.base.errors import CheckpointError
 from medmoe_cli.core.config.backbones import RECORD_FILE, read_record
 from medmoe_cli.core.config.sections import PredictConfig
-from medmoe_cli.core.models.registry import Method, Untrained
+from medmoe_cli.core.models.registry import Method, Untrained, method_names
 from medmoe_cli.core.models.registry import method as find_method
-from medmoe_cli.core.models.registry import method_names
 from medmoe_cli.core.nn.backbones import load_backbone
 from medmoe_cli.core.workflows.loaded_model import LoadedModel
 

@@ -2,7 +2,8 @@
 
 `validation/masks` are written as predictions are, `validation/summary.json` is `evaluate`'s, and
 `validation/previews` has one picture per case. For prompted methods `validation/prompts.json` compares the prompt
-kinds on the instances (one class on one slice) with an ellipse drawn into each instance's box, which needs no network.
+kinds on the instances (one class on one slice, for 3D methods in one scan) with an ellipse drawn into each instance's
+box, which needs no network. 3D methods are also clicked as often as their training clicked.
 `validation/routing.json` counts how often each expert was used for the masks. `postprocessing.json`, beside
 `validation`, holds the rules that the training labels suggest and these cases confirm; the masks that a model makes
 by itself or by a class's name are written after them.
@@ -25,7 +26,9 @@ from medmoe_cli.core.config.plan import Plan
 from medmoe_cli.core.config.postprocessing import Postprocessing
 from medmoe_cli.core.config.sections import PredictConfig
 from medmoe_cli.core.data.dataset import Case
-from medmoe_cli.core.data.prepare import Prepared, prepare
+from medmoe_cli.core.data.prepare import Prepared
+from medmoe_cli.core.data.sliced_scan import SlicedScan
+from medmoe_cli.core.data.volume_scan import VolumeScan, prepare_scan
 from medmoe_cli.core.engine.inference import Answer, Inference
 from medmoe_cli.core.imaging.write import label_ending, write_labels
 from medmoe_cli.core.metrics.summary import EvaluationSummary
@@ -35,11 +38,13 @@ from medmoe_cli.core.workflows.evaluate import run_evaluate
 from medmoe_cli.core.workflows.instance_tally import InstanceTally, WayScore
 from medmoe_cli.core.workflows.postprocess import RuleTrial, apply_rules, one_piece_classes
 from medmoe_cli.core.workflows.request_choice import value_for_nothing
-from medmoe_cli.core.workflows.requests import FromClassNames, FromMasks, FromNothing, Request, reference_slices
+from medmoe_cli.core.workflows.requests import FromClassNames, FromMasks, FromNothing, Requests, reference_slices
 from medmoe_cli.core.workflows.routing_tally import RoutingTally
 from medmoe_cli.core.workflows.run_folder import POSTPROCESSING_NAME
 from medmoe_cli.core.workflows.scans import ScanCase, read_scan
-from medmoe_cli.core.workflows.segmenting import Segmented, segment
+from medmoe_cli.core.workflows.segmented import Segmented
+from medmoe_cli.core.workflows.segmenting import segment
+from medmoe_cli.core.workflows.volume_requests import requests_of_labels
 
 Way = Literal["none", "box", "point", "text"]
 _NAMES: dict[Way, str] = {"none": "no prompts", "box": "box prompts", "point": "one point", "text": "class names"}
@@ -108,6 +113,8 @@ class _Validation:
         self.plan, self.inference, self.predict = plan, inference, predict
         self.folder, self.reporter, self.check = folder, reporter, check
         self.ways = _ways(inference, plan)
+        # Slices are many, and each would be clicked: 2D methods are compared by their first prompts alone.
+        self.clicks = max(stage.correction_rounds for stage in inference.segmenter.stages()) if plan.dims == 3 else 0
         self.tally = InstanceTally(plan)
         self.routing = RoutingTally()
         self.names = {value: name for name, value in plan.labels.items()}
@@ -138,12 +145,14 @@ class _Validation:
         prepared, reference = self._read(case)
         first: Segmented | None = None
         for way in self.ways:
+            clicks = self.clicks if way == "point" else 0
             segmented = segment(
                 prepared,
-                _requests(way, reference, prepared, self.inference, self.plan),
+                _requests(way, case, reference, prepared, self.inference, self.plan, clicks=clicks),
                 self.inference,
                 threshold=self.predict.threshold,
-                listen=self.tally.listener(way, reference),
+                listen=self.tally.listener(f"{way} + {clicks} clicks" if clicks else way, reference),
+                each_round=self.tally.listener(way, reference, round_number=0) if clicks else None,
                 watch=self._watch(case.id) if first is None else None,
                 check=self.check,
             )
@@ -164,18 +173,18 @@ class _Validation:
         raw = Segmented(labels_SHW=np.array(labels, labels.dtype), prompts={}, num_requests=0, tokens={})
         self._write(case, prepared, apply_rules(raw, rules, self.plan), reference)
 
-    def _read(self, case: Case) -> tuple[Prepared, NDArray[np.integer]]:
+    def _read(self, case: Case) -> tuple[Prepared | VolumeScan, NDArray[np.integer]]:
         self.check()
         if case.label is None:
             raise DataError("validation case without a label", where=case.id, fix="medmoe check DATA")
         image = read_scan(ScanCase(id=case.id, files=case.images), num_channels=len(self.plan.channels))
-        prepared = prepare(image, self.plan)
+        prepared = prepare_scan(image, self.plan)
         return prepared, reference_slices(case.label, prepared)
 
-    def _mask(self, case: Case, prepared: Prepared) -> Path:
+    def _mask(self, case: Case, prepared: SlicedScan) -> Path:
         return self.folder / "masks" / f"{case.id}{label_ending(prepared.image)}"
 
-    def _write(self, case: Case, prepared: Prepared, segmented: Segmented, reference: NDArray[np.integer]) -> None:
+    def _write(self, case: Case, prepared: SlicedScan, segmented: Segmented, reference: NDArray[np.integer]) -> None:
         labels = file_labels(prepared, segmented)
         write_labels(self._mask(case, prepared), labels, prepared.image, label_names=self.plan.file_names)
         rows = preview_rows(prepared, segmented, reference)
@@ -227,13 +236,24 @@ def _ways(inference: Inference, plan: Plan) -> tuple[Way, ...]:
 
 
 def _requests(
-    way: Way, reference: NDArray[np.integer], prepared: Prepared, inference: Inference, plan: Plan
-) -> tuple[Request, ...]:
+    way: Way,
+    case: Case,
+    reference: NDArray[np.integer],
+    prepared: Prepared | VolumeScan,
+    inference: Inference,
+    plan: Plan,
+    *,
+    clicks: int,
+) -> Requests:
     if way == "none":
         value = value_for_nothing(plan, automatic=inference.automatic)
-        return FromNothing(value=value).requests("", prepared)
+        return FromNothing(value=value).requests_of(case.id, prepared)
     if way == "text":
-        return FromClassNames(plan, ()).requests("", prepared)
+        promptable = inference.segmenter.promptable_classes()
+        return FromClassNames(plan, (), promptable=promptable).requests_of(case.id, prepared)
+    if isinstance(prepared, VolumeScan):
+        labels = prepared.label_volume(prepared.to_file_grid(reference))
+        return requests_of_labels(labels, plan, kind=way, clicks=clicks + (way == "point"))
     return FromMasks.simulated(reference, prepared, plan, kind=way, clicks=0, mask_size=inference.segmenter.mask_size)
 
 

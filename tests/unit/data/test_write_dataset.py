@@ -18,6 +18,7 @@ from medmoe_cli.core.data.workers import each, worker_count
 from tests.tools.converting import convert, names
 from tests.tools.datasets import make_dataset
 from tests.tools.sources import make_imed361m, make_msd, make_nnunet_v1, make_pictures, make_ssl4mis
+from tests.tools.sources_sam_med3d import make_collection
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -133,6 +134,7 @@ def test_each_format_is_recognised(tmp_path: Path) -> None:
         "nnunet": make_nnunet_v1(tmp_path / "b"),
         "imed361m": make_imed361m(tmp_path / "d"),
         "ssl4mis-h5": make_ssl4mis(tmp_path / "e"),
+        "sam-med3d": make_collection(tmp_path / "g"),
         "folder": make_pictures(tmp_path / "f"),
     }
     assert set(made) == set(FORMATS)
