@@ -6,6 +6,7 @@ NIfTI, NRRD, MHA, PNG, JPG, TIFF and DICOM series in sub-folders; one label map 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,7 @@ from medmoe_cli.core.base.errors import ConfigError, DataError, raise_all
 from medmoe_cli.core.base.progress import Reporter
 from medmoe_cli.core.data.converters.classes import patient_of, patient_rule
 from medmoe_cli.core.data.converters.files import Reading, load_files, place_label
+from medmoe_cli.core.data.converters.format import Format
 from medmoe_cli.core.data.converters.label_values import SOFT_THRESHOLD, Classes, classes_of, survey_values
 from medmoe_cli.core.data.converters.overlaps import Stack
 from medmoe_cli.core.data.converters.pairing import Pair, Pairing, find_units, pair, pair_classes, split_units
@@ -217,3 +219,14 @@ def _dicom_modality(path: Path) -> str:
     if format_of(path) != "dicom":
         return ""
     return str(find_series(path)[0].items[0].header.get("Modality", "") or "")
+
+
+FORMAT = Format(
+    name=NAME,
+    description="images and masks paired by name: NIfTI, NRRD, MHA, PNG, JPG, TIFF, DICOM series",
+    modality="any",
+    options=tuple(field.name for field in fields(ConvertOptions) if field.name not in ("subset", "label_scheme")),
+    looks_like=looks_like,
+    survey=survey,
+    particular=0,
+)

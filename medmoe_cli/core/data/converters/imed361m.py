@@ -23,6 +23,7 @@ from medmoe_cli.core.base.errors import DataError
 from medmoe_cli.core.base.progress import Reporter
 from medmoe_cli.core.data.converters.classes import classes_by_value, information, patient_of, patient_rule
 from medmoe_cli.core.data.converters.files import as_grey
+from medmoe_cli.core.data.converters.format import COMMON_OPTIONS, Format
 from medmoe_cli.core.data.converters.overlaps import Stack
 from medmoe_cli.core.data.converters.source import ConvertOptions, LoadedCase, Skipped, SourceCase, Survey, renumber
 from medmoe_cli.core.data.converters.survey_pictures import survey_pictures
@@ -164,3 +165,13 @@ def _csr(path: Path) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[
             return indptr, indices, archive["data"], archive["shape"]
     except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError("damaged mask", where=path, why=str(error), fix="download the file again") from error
+
+
+FORMAT = Format(
+    name=NAME,
+    description="IMed-361M / IMIS-Bench: 2D pictures with one sparse mask per class",
+    modality="any, as 8-bit pictures",
+    options=(*COMMON_OPTIONS, "overlap"),
+    looks_like=looks_like,
+    survey=survey,
+)

@@ -22,6 +22,7 @@ from medmoe_cli.core.data.converters.classes import (
     patient_rule,
 )
 from medmoe_cli.core.data.converters.files import Reading, load_files
+from medmoe_cli.core.data.converters.format import COMMON_OPTIONS, Format
 from medmoe_cli.core.data.converters.source import ConvertOptions, Skipped, SourceCase, Survey, renumber
 from medmoe_cli.core.data.filenames import files_in
 from medmoe_cli.core.imaging.formats import NIFTI, ending_of, stem_of
@@ -110,3 +111,13 @@ def _content(source: Path) -> dict[str, Any]:
     except DataError:
         return {}
     return content if isinstance(content, dict) else {}
+
+
+FORMAT = Format(
+    name=NAME,
+    description="Medical Segmentation Decathlon (TaskXX_Name) and releases of its layout, such as AMOS",
+    modality="CT, MR",
+    options=COMMON_OPTIONS,
+    looks_like=looks_like,
+    survey=survey,
+)

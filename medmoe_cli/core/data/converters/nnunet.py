@@ -23,6 +23,7 @@ from medmoe_cli.core.data.converters.classes import (
     patient_rule,
 )
 from medmoe_cli.core.data.converters.files import Reading, load_files
+from medmoe_cli.core.data.converters.format import COMMON_OPTIONS, Format
 from medmoe_cli.core.data.converters.source import ConvertOptions, Skipped, SourceCase, Survey, renumber
 from medmoe_cli.core.data.converters.survey_pictures import survey_pictures
 from medmoe_cli.core.data.dataset import Case
@@ -137,3 +138,13 @@ def _incomplete(listing: Listing) -> bool:
 
 def _skipped(finding: Finding) -> Skipped:
     return Skipped(what=finding.case or finding.file, why=finding.message)
+
+
+FORMAT = Format(
+    name=NAME,
+    description="nnU-Net raw folders: TaskXXX_Name (v1) and DatasetXXX_Name (v2)",
+    modality="any",
+    options=COMMON_OPTIONS,
+    looks_like=looks_like,
+    survey=survey,
+)

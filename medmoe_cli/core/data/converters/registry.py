@@ -1,101 +1,22 @@
-"""The source formats that `medmoe convert` reads: one entry each, and what a folder looks like."""
+"""The source formats that `medmoe convert` reads: one module each, and what a folder looks like."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import Protocol
 
 from medmoe_cli.core.base import jsonio
 from medmoe_cli.core.base.errors import ConfigError, DataError, raise_all
 from medmoe_cli.core.base.progress import Reporter
 from medmoe_cli.core.base.suggest import did_you_mean
 from medmoe_cli.core.data.converters import folder, imed361m, msd, nnunet, sam_med3d, ssl4mis_h5
+from medmoe_cli.core.data.converters.format import Format
 from medmoe_cli.core.data.converters.source import ConvertOptions, Survey
 
-
-class Surveyor(Protocol):
-    """A converter's function: understands a source, writes nothing."""
-
-    def __call__(self, source: Path, options: ConvertOptions, *, workers: int | None, reporter: Reporter) -> Survey:
-        """Understand `source`."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Format:
-    """One source format.
-
-    Attributes:
-        name: as typed after --format.
-        description: one line for lists.
-        modality: what it usually holds.
-        options: names of the ConvertOptions it understands.
-        looks_like: cheap test of a folder.
-        survey: the converter.
-    """
-
-    name: str
-    description: str
-    modality: str
-    options: tuple[str, ...]
-    looks_like: Callable[[Path], bool]
-    survey: Surveyor
-
-
+_MODULES = (msd, nnunet, imed361m, ssl4mis_h5, sam_med3d, folder)
 _WITH_JSON = ("msd", "nnunet", "imed361m")
-_COMMON = ("patient_regex", "modality", "channels")
 
-FORMATS: dict[str, Format] = {
-    "msd": Format(
-        name="msd",
-        description="Medical Segmentation Decathlon (TaskXX_Name) and releases of its layout, such as AMOS",
-        modality="CT, MR",
-        options=_COMMON,
-        looks_like=msd.looks_like,
-        survey=msd.survey,
-    ),
-    "nnunet": Format(
-        name="nnunet",
-        description="nnU-Net raw folders: TaskXXX_Name (v1) and DatasetXXX_Name (v2)",
-        modality="any",
-        options=_COMMON,
-        looks_like=nnunet.looks_like,
-        survey=nnunet.survey,
-    ),
-    "imed361m": Format(
-        name="imed361m",
-        description="IMed-361M / IMIS-Bench: 2D pictures with one sparse mask per class",
-        modality="any, as 8-bit pictures",
-        options=(*_COMMON, "overlap"),
-        looks_like=imed361m.looks_like,
-        survey=imed361m.survey,
-    ),
-    "ssl4mis-h5": Format(
-        name="ssl4mis-h5",
-        description="SSL4MIS h5 files (ACDC and others); they carry no voxel size: give --spacing",
-        modality="MR",
-        options=(*_COMMON, "spacing_mm", "label_names"),
-        looks_like=ssl4mis_h5.looks_like,
-        survey=ssl4mis_h5.survey,
-    ),
-    "sam-med3d": Format(
-        name="sam-med3d",
-        description="SAM-Med3D / SA-Med3D-140K: a folder per class and source, binary masks, merged by case",
-        modality="CT, MR",
-        options=(*_COMMON, "overlap", "subset"),
-        looks_like=sam_med3d.looks_like,
-        survey=sam_med3d.survey,
-    ),
-    "folder": Format(
-        name="folder",
-        description="images and masks paired by name: NIfTI, NRRD, MHA, PNG, JPG, TIFF, DICOM series",
-        modality="any",
-        options=tuple(field.name for field in fields(ConvertOptions) if field.name != "subset"),
-        looks_like=folder.looks_like,
-        survey=folder.survey,
-    ),
-}
+FORMATS: dict[str, Format] = {module.FORMAT.name: module.FORMAT for module in _MODULES}
 
 _FLAGS = {
     "spacing_mm": "--spacing",
@@ -110,7 +31,8 @@ _FLAGS = {
 
 def recognise(source: Path) -> str | None:
     """The format that a folder looks like; the more particular one where several fit."""
-    return next((name for name, known in FORMATS.items() if known.looks_like(source)), None)
+    fitting = [known for known in FORMATS.values() if known.looks_like(source)]
+    return max(fitting, key=lambda known: known.particular).name if fitting else None
 
 
 def survey_source(

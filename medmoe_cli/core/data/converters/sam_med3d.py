@@ -22,6 +22,7 @@ from medmoe_cli.core.base.progress import Reporter
 from medmoe_cli.core.base.suggest import did_you_mean
 from medmoe_cli.core.data.converters.classes import patient_of, patient_rule
 from medmoe_cli.core.data.converters.files import place_label
+from medmoe_cli.core.data.converters.format import COMMON_OPTIONS, Format
 from medmoe_cli.core.data.converters.overlaps import Stack
 from medmoe_cli.core.data.converters.source import ConvertOptions, LoadedCase, Skipped, SourceCase, Survey
 from medmoe_cli.core.data.filenames import files_in, some
@@ -262,3 +263,13 @@ def _require_binary(mask: NDArray[np.integer], path: Path) -> None:
             why=f"{some(map(str, values), 8)}; each folder holds the binary masks of one class",
             fix="leave the case out, or write one mask per class",
         )
+
+
+FORMAT = Format(
+    name=NAME,
+    description="SAM-Med3D / SA-Med3D-140K: a folder per class and source, binary masks, merged by case",
+    modality="CT, MR",
+    options=(*COMMON_OPTIONS, "overlap", "subset"),
+    looks_like=looks_like,
+    survey=survey,
+)

@@ -31,7 +31,8 @@ class ConvertOptions:
         patient_regex: the first group of a match on the case id is the patient.
         overlap: which class keeps a voxel that several claim, by class order.
         allow_unmatched: leave files without a partner out instead of refusing.
-        subset: classes to take from a collection that keeps them in folders of their own.
+        subset: parts of a release to take: its modalities, parts or classes, as the format names them.
+        label_scheme: which of a format's incompatible value orders the files have.
     """
 
     images: Path | None = None
@@ -49,6 +50,7 @@ class ConvertOptions:
     overlap: Literal["higher", "lower"] | None = None
     allow_unmatched: bool = False
     subset: tuple[str, ...] = ()
+    label_scheme: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,6 +88,14 @@ class SourceCase:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Fold:
+    """One official fold, by case id of training cases."""
+
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Skipped:
     """A file or case that is left out on purpose, and why."""
 
@@ -110,6 +120,8 @@ class Survey:
         class_prompts: text per class where the source has its own.
         notes: what was decided about the whole source.
         splits: the source's splits_final.json, copied when it fits.
+        folds: the release's official folds, written as splits_final.json; () where it has none.
+        mended: source values that are known slips, and the value each stands for; mended, counted and said.
     """
 
     format: str
@@ -124,6 +136,8 @@ class Survey:
     class_prompts: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     splits: Path | None = None
+    folds: tuple[Fold, ...] = ()
+    mended: dict[int, int] = field(default_factory=dict)
 
 
 def renumber(values: dict[str, int]) -> tuple[dict[str, int], dict[int, int]]:

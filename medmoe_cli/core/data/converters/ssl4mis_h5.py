@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from medmoe_cli.core.base.errors import ConfigError, DataError
 from medmoe_cli.core.base.progress import Reporter
 from medmoe_cli.core.data.converters.classes import patient_of, patient_rule
+from medmoe_cli.core.data.converters.format import COMMON_OPTIONS, Format
 from medmoe_cli.core.data.converters.source import ConvertOptions, LoadedCase, Skipped, SourceCase, Survey, renumber
 from medmoe_cli.core.data.filenames import files_below
 from medmoe_cli.core.imaging.geometry import Geometry
@@ -179,3 +180,13 @@ def _arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
             return np.asarray(file["image"]), np.asarray(file["label"])
     except (OSError, RuntimeError, TypeError) as error:
         raise DataError("damaged h5 file", where=path, why=str(error), fix="copy it again") from error
+
+
+FORMAT = Format(
+    name=NAME,
+    description="SSL4MIS h5 files (ACDC and others); they carry no voxel size: give --spacing",
+    modality="MR",
+    options=(*COMMON_OPTIONS, "spacing_mm", "label_names"),
+    looks_like=looks_like,
+    survey=survey,
+)
