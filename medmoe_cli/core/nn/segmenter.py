@@ -9,7 +9,7 @@ frozen encoder. `decode` takes the features of the *queries'* images: `features.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -178,10 +178,14 @@ class Segmenter(nn.Module, ABC):
     Attributes:
         card: the method's.
         backbone_report: what became of the pretrained tensors; None at random weights.
+        open_vocabulary: it may be asked for what it was not trained on, by any words.
+        scores_are_presence: `Output.scores` say whether what is asked for is in the image, not how good the mask is.
     """
 
     card: Card
     backbone_report: KeyReport | None = None
+    open_vocabulary: bool = False
+    scores_are_presence: bool = False
 
     @abstractmethod
     def encode(self, images: Tensor) -> Features:
@@ -204,6 +208,14 @@ class Segmenter(nn.Module, ABC):
     def promptable_classes(self) -> tuple[str, ...] | None:
         """Class names that may be asked for by name alone; None where that holds for all or for none."""
         return None
+
+    def concepts(self, names: Sequence[str]) -> None:
+        """Make words beyond the plan's classes askable, in place of those of an earlier call.
+
+        `class_index` k of a prompt then means names[k - number of the plan's classes]. Only for segmenters of
+        `open_vocabulary`.
+        """
+        raise TypeError(f"{self.card.title} knows the classes it was trained on, and no other words")
 
     def pictures(self, images: Tensor) -> Mapping[str, Tensor]:
         """Feature maps worth looking at, by what a reader would call them, (B, channels, h, w); none by default."""
