@@ -16,6 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from medmoe_cli.core.base.errors import ConfigError
 from medmoe_cli.core.config.card import Card
 from medmoe_cli.core.nn.moe.routing import Routing
 from medmoe_cli.core.nn.weights import KeyReport
@@ -58,7 +59,8 @@ class Prompts:
         boxes: (Q, 4|6): x0, y0, [z0,] x1, y1, [z1]; NaN rows where there is none.
         masks: (Q, 1, h, w) low-resolution logits on the decoder's mask grid, as a mask prompt or the previous round's.
         has_mask: (Q,) bool.
-        class_index: (Q,) position in the model's list of class names, -1 where text is not used.
+        class_index: (Q,) position in the model's list of class names, -1 where text is not used; from the number of
+            classes on, position in the names given to `Segmenter.concepts`.
     """
 
     points: Tensor
@@ -115,7 +117,9 @@ class Output:
     Attributes:
         logits: (Q, C, H, W) at the input size. C = 1 for prompted (binary) methods; num_classes + 1 for automatic.
         low_res_logits: (Q, 1, h, w), fed back as the next round's mask prompt; None for automatic methods.
-        scores: (Q,) predicted quality (IoU) or presence in [0, 1]; None when the method has none.
+        scores: (Q,) predicted quality (IoU), or of methods with `open_vocabulary` the probability that what was asked
+            for is in the image, in [0, 1]; None when the method has none.
+        score_logits: (Q,) what `scores` are the sigmoid of, for losses; None where they are no such thing.
         views: parts of the answers that mask losses look at in place of `logits`; () for `logits` itself.
         aux_losses: by name, scalars already weighted, to be added to the task's loss.
         routing: by place ('layer1'), what the routers decided.
@@ -125,6 +129,7 @@ class Output:
     logits: Tensor
     low_res_logits: Tensor | None = None
     scores: Tensor | None = None
+    score_logits: Tensor | None = None
     views: tuple[View, ...] = ()
     aux_losses: Mapping[str, Tensor] = field(default_factory=dict)
     routing: Mapping[str, Routing] = field(default_factory=dict)
@@ -145,7 +150,9 @@ class Stage:
         prior_mix: for self-prompted queries, the probability of a 'mask' or 'text' prior instead of 'none'.
         correction_rounds: clicks on the error region after the first prompt.
         correction_share: fraction of the steps that have these rounds.
-        losses: weight by loss name ('dice', 'focal', 'bce', 'cross_entropy', 'score', 'owner').
+        absent_share: share of an image's queries that ask by name for a class that is not there, answered by an empty
+            mask (prompted task, text).
+        losses: weight by loss name ('dice', 'focal', 'bce', 'cross_entropy', 'score', 'owner', 'presence').
     """
 
     name: str
@@ -157,6 +164,7 @@ class Stage:
     prior_mix: Mapping[PromptKind, float] = field(default_factory=dict)
     correction_rounds: int = 0
     correction_share: float = 1.0
+    absent_share: float = 0.0
     losses: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -204,6 +212,24 @@ class Segmenter(nn.Module, ABC):
         """Kinds of prompts that this instance was built to answer; a subset of the card's."""
         known: tuple[PromptKind, ...] = ("point", "box", "mask", "text", "none")
         return frozenset(kind for kind in known if kind in self.card.prompts)
+
+    def concepts(self, names: Sequence[str]) -> None:
+        """Make names beyond the model's classes askable: `class_index` number of classes + i then means `names[i]`.
+
+        Later calls replace the names. Methods without `open_vocabulary` have nothing to do here.
+
+        Args:
+            names: free text; () for the classes alone.
+
+        Raises:
+            ConfigError: the model has a closed vocabulary, or a name holds nothing that can be read.
+        """
+        if names:
+            raise ConfigError(
+                f"{self.card.title} knows its own classes only",
+                why=f"asked for {', '.join(names)}",
+                fix="ask for the dataset's classes, or use a model with an open vocabulary (da-sam3)",
+            )
 
     def promptable_classes(self) -> tuple[str, ...] | None:
         """Class names that may be asked for by name alone; None where that holds for all or for none."""
