@@ -16,7 +16,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from medmoe_cli.core.base.errors import ConfigError
 from medmoe_cli.core.config.card import Card
 from medmoe_cli.core.nn.moe.routing import Routing
 from medmoe_cli.core.nn.weights import KeyReport
@@ -117,8 +116,8 @@ class Output:
     Attributes:
         logits: (Q, C, H, W) at the input size. C = 1 for prompted (binary) methods; num_classes + 1 for automatic.
         low_res_logits: (Q, 1, h, w), fed back as the next round's mask prompt; None for automatic methods.
-        scores: (Q,) predicted quality (IoU), or of methods with `open_vocabulary` the probability that what was asked
-            for is in the image, in [0, 1]; None when the method has none.
+        scores: (Q,) predicted quality (IoU), or presence where the segmenter says `scores_are_presence`, in [0, 1];
+            None when the method has none.
         score_logits: (Q,) what `scores` are the sigmoid of, for losses; None where they are no such thing.
         views: parts of the answers that mask losses look at in place of `logits`; () for `logits` itself.
         aux_losses: by name, scalars already weighted, to be added to the task's loss.
@@ -212,24 +211,6 @@ class Segmenter(nn.Module, ABC):
         """Kinds of prompts that this instance was built to answer; a subset of the card's."""
         known: tuple[PromptKind, ...] = ("point", "box", "mask", "text", "none")
         return frozenset(kind for kind in known if kind in self.card.prompts)
-
-    def concepts(self, names: Sequence[str]) -> None:
-        """Make names beyond the model's classes askable: `class_index` number of classes + i then means `names[i]`.
-
-        Later calls replace the names. Methods without `open_vocabulary` have nothing to do here.
-
-        Args:
-            names: free text; () for the classes alone.
-
-        Raises:
-            ConfigError: the model has a closed vocabulary, or a name holds nothing that can be read.
-        """
-        if names:
-            raise ConfigError(
-                f"{self.card.title} knows its own classes only",
-                why=f"asked for {', '.join(names)}",
-                fix="ask for the dataset's classes, or use a model with an open vocabulary (da-sam3)",
-            )
 
     def promptable_classes(self) -> tuple[str, ...] | None:
         """Class names that may be asked for by name alone; None where that holds for all or for none."""
