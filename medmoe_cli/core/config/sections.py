@@ -111,6 +111,13 @@ class PredictConfig(Section):
     batch_size: int = Field(default=4, ge=1, description="slices encoded together")
     queries_per_batch: int = Field(default=32, ge=1, description="prompt sets decoded together")
     threshold: float = Field(default=0.5, gt=0, lt=1)
+    presence: float = Field(
+        default=0.5,
+        ge=0,
+        lt=1,
+        description="a slice's mask of a name is empty where the model finds it less likely present than this (methods "
+        "that say so); 0: never",
+    )
     mirror: bool = Field(
         default=False,
         description="average over mirrored images, along the axes that training mirrored (automatic methods)",

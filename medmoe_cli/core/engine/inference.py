@@ -31,7 +31,7 @@ class Answer:
     Attributes:
         probabilities: float32 (Q, C, S, S): sigmoid for C = 1, softmax over C otherwise; averaged over views.
         low_res_logits: (Q, 1, h, w), the next round's mask prompt; None for automatic methods.
-        scores: (Q,) predicted quality in [0, 1]; None when the method has none.
+        scores: (Q,) predicted quality or presence in [0, 1]; None when the method has none.
         routing: by place, the routers' decisions for these queries (of the image as it is, not of mirrored views).
         heat: (Q, h, w) the routed token's attention; None when the method has none.
     """
@@ -52,6 +52,8 @@ class Inference:
         batch_size: network images encoded together (GPU).
         queries_per_batch: queries decoded together.
         mirroring: views to average over; automatic methods only, prompted ones ignore it.
+        presence: how likely present a structure asked for by name must be to get a mask; only segmenters whose scores
+            are presence know, for others the attribute is None.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Inference:
         batch_size: int,
         queries_per_batch: int,
         mirroring: Mirroring | None = None,
+        presence: float = 0.5,
     ) -> None:
         self.segmenter = segmenter.to(compute.device).eval()
         self.compute = compute
@@ -69,6 +72,7 @@ class Inference:
         self.mirroring = mirroring if mirroring is not None and self.automatic else Mirroring()
         self.batch_size = max(batch_size // self.mirroring.num_views, 1) if compute.device.type == "cuda" else 1
         self.queries_per_batch = queries_per_batch
+        self.presence = presence if segmenter.scores_are_presence else None
 
     @torch.inference_mode()
     def encode(self, images: Sequence[NDArray[np.float32]]) -> list[Features]:

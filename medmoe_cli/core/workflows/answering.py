@@ -29,4 +29,5 @@ def ready(
         batch_size=predict.batch_size,
         queries_per_batch=predict.queries_per_batch,
         mirroring=views,
+        presence=predict.presence,
     )

@@ -69,12 +69,18 @@ class Conversation:
 
     def score(self, place: int) -> float | None:
         """The mean of the members' own estimates of a mask's quality."""
-        scores = []
-        for number in self.asked(place):
-            given = self.answer_of(number).scores
-            if given is not None:
-                scores.append(float(given[self.row(place, number)]))
-        return sum(scores) / len(scores) if scores else None
+        judges = [number for number in self.asked(place) if self._inferences[number].presence is None]
+        return _mean([score for number in judges if (score := self._score(place, number)) is not None])
+
+    def presence(self, place: int) -> float | None:
+        """How likely what is asked for by name is there, the mean of the members that say so; None where none does."""
+        return _mean([score for score, _ in self._presences(place)])
+
+    def is_absent(self, place: int) -> bool:
+        """It is asked for by its name alone, and not likely enough there to have a mask."""
+        found = self._presences(place)
+        score, least = _mean([score for score, _ in found]), _mean([least for _, least in found])
+        return score is not None and least is not None and score < least
 
     def token(self, place: int) -> int | None:
         """The routed token that made a mask; None for several members, whose tokens have nothing in common."""
@@ -91,9 +97,26 @@ class Conversation:
         """Where in a member's answer a place is."""
         return self._rows[number].index(place)
 
+    def _presences(self, place: int) -> list[tuple[float, float]]:
+        """By member that says so, the presence of a place asked for by name alone, and the least that counts."""
+        found = []
+        for number in self.asked(place):
+            least, score = self._inferences[number].presence, self._score(place, number)
+            if least is not None and score is not None and self._prompts[number][place].is_name_alone:
+                found.append((score, least))
+        return found
+
+    def _score(self, place: int, number: int) -> float | None:
+        given = self.answer_of(number).scores
+        return None if given is None else float(given[self.row(place, number)])
+
     def _low_res(self, place: int, number: int) -> NDArray[np.float32] | None:
         given = self.answer_of(number).low_res_logits
         return None if given is None else given[self.row(place, number), 0].float().cpu().numpy()
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def mean_map(maps: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:

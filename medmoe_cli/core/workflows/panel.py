@@ -113,6 +113,12 @@ class Panel(Conversation):
             if click is not None:
                 self.click(place, {number: self._moved(click, one.lead, number) for number in self.asked(place)})
 
+    @property
+    def shape_HW(self) -> tuple[int, int]:
+        """Of the slice's own pixels."""
+        _, rows, cols = self._members[0].prepared.shape_SHW
+        return rows, cols
+
     def on_slice(self, place: int) -> NDArray[np.float32]:
         """The probability of a wanted mask on the slice's own pixels (rows, cols), averaged over the members."""
         return mean_map([self._restored(number)[self.row(place, number), 0] for number in self.asked(place)])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ class Answered:
         place: where the probability lies in (slices, rows, cols).
         probability: float32, of that place.
         score: the model's own estimate of the mask's IoU, None when it has none.
+        presence: how likely the model finds it that what was asked for by name is there, None when it does not say.
         token: index of the routed token or expert, None for methods without one and for several models.
         round: how many correction clicks came before it.
         part: of a volume, the number of this slab among those that the answer reaches.
@@ -32,6 +33,7 @@ class Answered:
     probability: NDArray[np.float32]
     score: float | None
     token: int | None
+    presence: float | None = None
     round: int = 0
     part: int = 0
 
@@ -46,6 +48,7 @@ class Segmented:
         num_requests: masks that were asked for.
         tokens: how often each routed token made the mask.
         prompted: label values for which a point, box or mask was given, whose masks are the user's own choice.
+        presence: by label value asked for by name, the highest presence on any slice; empty where models do not say.
     """
 
     labels_SHW: NDArray[np.unsignedinteger]
@@ -53,6 +56,7 @@ class Segmented:
     num_requests: int
     tokens: dict[int, int]
     prompted: frozenset[int] = frozenset()
+    presence: Mapping[int, float] = field(default_factory=dict)
 
 
 def settle(

@@ -115,6 +115,7 @@ class _Run:
         self.prompts: dict[int, list[QueryPrompt]] = {}
         self.tokens: dict[int, int] = {}
         self.prompted: set[int] = set()
+        self.presence: dict[int, float] = {}
         self.count = 0
         self.features: OrderedDict[int, list[Features]] = OrderedDict()
 
@@ -138,6 +139,7 @@ class _Run:
             num_requests=self.count,
             tokens=self.tokens,
             prompted=frozenset(self.prompted),
+            presence=self.presence,
         )
 
     def _encode(self, indices: Sequence[int]) -> list[list[Features]]:
@@ -194,6 +196,8 @@ class _Run:
         self.count += 1
         if answered.token is not None:
             self.tokens[answered.token] = self.tokens.get(answered.token, 0) + 1
+        if answered.presence is not None:
+            self.presence[value] = max(self.presence.get(value, 0.0), answered.presence)
         if self.listen is not None:
             self.listen(answered)
         half = answered.probability.astype(np.float16)
@@ -242,9 +246,10 @@ def _answered(panel: Panel, place: int, *, round_number: int) -> Answered:
     return Answered(
         request=request,
         place=(request.slice_index, slice(None), slice(None)),
-        probability=panel.on_slice(place),
+        probability=np.zeros(panel.shape_HW, np.float32) if panel.is_absent(place) else panel.on_slice(place),
         score=panel.score(place),
         token=panel.token(place),
+        presence=panel.presence(place),
         round=round_number,
     )
 

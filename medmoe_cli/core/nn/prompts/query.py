@@ -48,3 +48,8 @@ class QueryPrompt:
     def is_empty(self) -> bool:
         """True when nothing is prompted."""
         return not self.clicks and self.box is None and self.mask is None and self.class_index < 0
+
+    @property
+    def is_name_alone(self) -> bool:
+        """True when a name is all that is prompted: nothing says where it is, or that it is there."""
+        return not self.clicks and self.box is None and self.mask is None and self.class_index >= 0
