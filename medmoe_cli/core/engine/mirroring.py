@@ -1,4 +1,4 @@
-"""Mirrored views of an image, and the way back for what the network says about them.
+"""Mirrored views of an image or volume, and the way back for what the network says about them.
 
 An image is shown as it is and mirrored along every combination of axes; the answers are mirrored back and averaged.
 Where a mirrored axis exchanges left and right, so do the classes that carry a side.
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-_DIMENSIONS = {"horizontal": -1, "vertical": -2}
+_DIMENSIONS = {"horizontal": -1, "vertical": -2, "x": -1, "y": -2, "z": -3}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,7 +20,7 @@ class Mirroring:
     """Which axes are mirrored.
 
     Attributes:
-        axes: 'horizontal', 'vertical'; () for the image alone.
+        axes: 'horizontal', 'vertical', or 'x', 'y', 'z' of a volume (D, H, W) = (z, y, x); () for the image alone.
         swaps: by axis, pairs of output channels (label values) that change places in a mirrored image.
     """
 
@@ -32,19 +32,19 @@ class Mirroring:
         """V: the image itself and its mirrored versions."""
         return 2 ** len(self.axes)
 
-    def views(self, images_BCHW: Tensor) -> Tensor:
-        """(B, V, C, H, W), the image itself first."""
-        views = [images_BCHW]
+    def views(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) or volumes (B, C, D, H, W) as (B, V, C, [D,] H, W), the image itself first."""
+        views = [images]
         for axis in self.axes:
             views += [view.flip(_DIMENSIONS[axis]) for view in views]
         return torch.stack(views, dim=1)
 
-    def merge(self, probabilities_VQCHW: Tensor) -> Tensor:
-        """Mirror the views' answers back and average them: (Q, C, H, W).
+    def merge(self, probabilities: Tensor) -> Tensor:
+        """Mirror the views' answers (V, Q, C, [D,] H, W) back and average them: (Q, C, [D,] H, W).
 
         Halves are averaged pairwise, so that answers which agree come out unchanged to the last bit.
         """
-        merged = probabilities_VQCHW
+        merged = probabilities
         for axis in reversed(self.axes):
             half = merged.shape[0] // 2
             back = merged[half:].flip(_DIMENSIONS[axis])[:, :, self._order(axis, merged.shape[2])]

@@ -181,19 +181,14 @@ class Mosaic:
     Kept in half precision, as probabilities are; every window's share is known beforehand, so one map is all there is.
 
     Args:
-        windows: those that answer.
-        place: the part of the volume that is wanted; it holds all of them.
+        place: the part of the volume that is wanted; it holds all windows.
+        weight: of all windows that answer, from `total_weight`.
     """
 
-    def __init__(self, windows: Sequence[Window], place: Box3) -> None:
+    def __init__(self, place: Box3, weight: NDArray[np.float32] | None) -> None:
         self._start = tuple(part.start for part in place)
-        shape = tuple(part.stop - part.start for part in place)
-        self.probability: NDArray[np.float16] = np.zeros(shape, np.float16)
-        self._total: NDArray[np.float32] | None = None
-        if len(windows) > 1:
-            self._total = np.zeros(shape, np.float32)
-            for window in windows:
-                self._total[self._inside(window)] += gaussian(window.side)[window.own]
+        self.probability: NDArray[np.float16] = np.zeros([part.stop - part.start for part in place], np.float16)
+        self._total = weight
 
     def add(self, window: Window, probability: NDArray[np.floating]) -> None:
         """Add a window's answer (S, S, S)."""
@@ -205,10 +200,24 @@ class Mosaic:
         self.probability[inside] += (share * probability[own]).astype(np.float16)
 
     def _inside(self, window: Window) -> Box3:
-        z, y, x = (
-            slice(part.start - start, part.stop - start) for part, start in zip(window.place, self._start, strict=True)
-        )
-        return z, y, x
+        return _within(window, self._start)
+
+
+def total_weight(windows: Sequence[Window], place: Box3) -> NDArray[np.float32] | None:
+    """What the weights of windows add up to on a part of the volume; None for one window, which counts alone."""
+    if len(windows) == 1:
+        return None
+    total = np.zeros([part.stop - part.start for part in place], np.float32)
+    start = tuple(part.start for part in place)
+    for window in windows:
+        total[_within(window, start)] += gaussian(window.side)[window.own]
+    return total
+
+
+def _within(window: Window, start: tuple[int, ...]) -> Box3:
+    """A window's place in a part of the volume that begins at `start`."""
+    z, y, x = (slice(part.start - first, part.stop - first) for part, first in zip(window.place, start, strict=True))
+    return z, y, x
 
 
 @lru_cache(maxsize=4)

@@ -46,7 +46,7 @@ def structure_statistics(
     # scipy gives None for a value that does not occur, whatever its stubs say.
     boxes = cast(
         "list[tuple[slice, ...] | None]",
-        ndimage.find_objects(labels_XYZ.astype(np.int32), max_label=max(names.values())),
+        ndimage.find_objects(labels_XYZ, max_label=max(names.values())),
     )
     found: dict[str, StructureStatistics] = {}
     for name, value in names.items():

@@ -156,8 +156,7 @@ class _Training:
             validation = None
             if self.fabric.is_global_zero:
                 self._draw(folder)
-                if self.plan.dims == 2:  # of volumes the engine's validation, on the network's grid, is all there is
-                    validation = self._validate(segmenter, samples, folder, trained, stop)
+                validation = self._validate(segmenter, samples, folder, trained, stop)
                 record.add_output(trained.checkpoint)
             self.fabric.barrier()
         return TrainResult(

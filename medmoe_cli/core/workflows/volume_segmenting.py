@@ -18,7 +18,16 @@ from numpy.typing import NDArray
 
 from medmoe_cli.core.data.volume_scan import VolumeScan
 from medmoe_cli.core.engine.inference import Answer, Inference
-from medmoe_cli.core.engine.windows import Mosaic, Triple, Window, WindowGroup, batches, group_windows
+from medmoe_cli.core.engine.windows import (
+    Box3,
+    Mosaic,
+    Triple,
+    Window,
+    WindowGroup,
+    batches,
+    group_windows,
+    total_weight,
+)
 from medmoe_cli.core.nn.prompts import Click, QueryPrompt, correction_click
 from medmoe_cli.core.nn.segmenter import Features
 from medmoe_cli.core.workflows.conversation import Conversation
@@ -66,6 +75,15 @@ class _Found:
     token: int | None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Weights:
+    """What the weights of windows add up to on a part of the volume; None for one window."""
+
+    windows: tuple[Window, ...]
+    place: Box3
+    total: NDArray[np.float32] | None
+
+
 def segment_volume(
     members: Sequence[VolumeMember], options: VolumeOptions, *, check: Callable[[], None] = lambda: None
 ) -> Segmented:
@@ -87,6 +105,7 @@ class _VolumeRun:
         self.requests = [sorted(member.requests, key=lambda request: request.value) for member in members]
         self.found: dict[int, _Found] = {}
         self.tokens: dict[int, int] = {}
+        self.weights: _Weights | None = None
 
     def answer_all(self) -> Segmented:
         requests = self.requests[0]
@@ -220,10 +239,14 @@ class _VolumeRun:
         self.found[query] = found
 
     def _mosaic(self, group: WindowGroup, query: int) -> Mosaic:
+        """An empty map for a query; queries that are asked in the same windows share their weights."""
         mask_size = self.members[0].inference.segmenter.mask_size
         request = self.requests[0][query]
-        asked = [window for window in group.windows if request.in_window(window, mask_size=mask_size) is not None]
-        return Mosaic(asked, group.place)
+        asked = tuple(window for window in group.windows if request.in_window(window, mask_size=mask_size) is not None)
+        place = group.place
+        if self.weights is None or (self.weights.windows, self.weights.place) != (asked, place):
+            self.weights = _Weights(windows=asked, place=place, total=total_weight(asked, place))
+        return Mosaic(place, self.weights.total)
 
     def _watch(self, talk: Conversation, queries: Sequence[int]) -> None:
         if self.options.watch is not None:

@@ -45,6 +45,30 @@ def test_answers_that_agree_come_back_to_the_last_bit(axes: tuple[str, ...], swa
     np.testing.assert_array_equal(merged.numpy(), said)
 
 
+@given(
+    axes=st.sets(st.sampled_from("xyz")).map(sorted).map(tuple),
+    swapped=st.booleans(),
+    seed=st.integers(0, 10_000),
+)
+@settings(max_examples=40)
+def test_volumes_are_mirrored_along_their_own_axes(axes: tuple[str, ...], swapped: bool, seed: int) -> None:
+    """Arrays of volumes are (z, y, x): what a network says about each view comes back to the last bit."""
+    swaps = {"x": ((1, 2),)} if swapped else {}
+    mirroring = Mirroring(axes=axes, swaps=swaps)
+    random = np.random.default_rng(seed)
+    said, shown = random.random((2, 3, 4, 5, 6)).astype(np.float32), random.random((1, 1, 4, 5, 6)).astype(np.float32)
+    views, images = [said], [shown]
+    for axis in axes:
+        order = [0, 2, 1] if axis in swaps else [0, 1, 2]
+        place = "zyx".index(axis) + 2
+        views += [np.flip(view[:, order], axis=place) for view in views]
+        images += [np.flip(image, axis=place) for image in images]
+    assert len(views) == mirroring.num_views
+    np.testing.assert_array_equal(mirroring.views(torch.from_numpy(shown)).numpy(), np.stack(images, axis=1))
+    merged = mirroring.merge(torch.from_numpy(np.stack(views).copy()))
+    np.testing.assert_array_equal(merged.numpy(), said)
+
+
 def test_a_symmetric_network_answers_the_same_with_mirroring_when_sides_change_places() -> None:
     image = picture()
     plain = bands_inference(Bands(3, sided=True))
