@@ -87,6 +87,16 @@ def dicom_geometry(path: Path, *, series: str | None = None) -> Geometry:
         return _geometry(_stack(path, series), path)
 
 
+def slice_names(path: Path, *, series: str | None = None) -> tuple[str, ...]:
+    """The file of each slice of `read_dicom`, along its Z: for masks that come as one picture per slice.
+
+    Raises:
+        DataError, GeometryError: as `read_dicom`, where the headers show it.
+    """
+    with _quiet():
+        return tuple(frame.item.name for frame in _stack(path, series))
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without pydicom's warnings: they print values of the file, and what matters is checked here."""
