@@ -45,7 +45,9 @@ def predict(
     clicks: Annotated[
         int, typer.Option(min=0, help="With --prompts-from: clicks in all for points, correction clicks for the rest.")
     ] = 0,
-    text: Annotated[list[str] | None, typer.Option(help="A class to look for; may be repeated.")] = None,
+    text: Annotated[
+        list[str] | None, typer.Option(help="A class to look for, or any words if the model takes them; repeatable.")
+    ] = None,
     mirroring: Annotated[
         bool, typer.Option("--mirroring/--no-mirroring", help="Average over mirrored images where a model is made so.")
     ] = True,

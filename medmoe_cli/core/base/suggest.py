@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 
-def nearest(name: str, choices: Iterable[str]) -> str | None:
-    """The choice closest to `name`, or None when none is close."""
+def nearest(name: str, choices: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+    """The choice closest to `name`, or None when none is as close as `cutoff`: 1 is the same, 0 nothing in common."""
     options = list(choices)
     lowered = {option.lower(): option for option in options}
     if name.lower() in lowered:
         return lowered[name.lower()]
-    found = get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.6)
+    found = get_close_matches(name.lower(), list(lowered), n=1, cutoff=cutoff)
     return lowered[found[0]] if found else None
 
 

@@ -23,11 +23,12 @@ from medmoe_cli.core.engine.inference import Inference
 from medmoe_cli.core.imaging.image import Image
 from medmoe_cli.core.nn.segmenter import PromptKind
 from medmoe_cli.core.workflows.answering import ready
+from medmoe_cli.core.workflows.concepts import Asked, asked_for
 from medmoe_cli.core.workflows.model_folder import LoadedModel, load_model
 from medmoe_cli.core.workflows.open_labels import with_labels
 from medmoe_cli.core.workflows.panel import Member
 from medmoe_cli.core.workflows.postprocess import common_rules
-from medmoe_cli.core.workflows.request_choice import Asked, choose_requests, require_kinds
+from medmoe_cli.core.workflows.request_choice import Asking, choose_requests, require_kinds
 from medmoe_cli.core.workflows.requests import FromFile, Request, RequestSource
 from medmoe_cli.core.workflows.segmenting import member_of
 from medmoe_cli.core.workflows.volume_requests import VolumeRequest
@@ -45,12 +46,14 @@ class Ensemble:
         inferences: the same, ready to answer.
         sources: what is asked of each.
         rules: post-processing that all of them have learned; none when it is switched off.
+        asked: what they were made to understand besides their classes.
     """
 
     models: tuple[LoadedModel, ...]
     inferences: tuple[Inference, ...]
     sources: tuple[RequestSource, ...]
     rules: Postprocessing
+    asked: Asked
 
     @property
     def plan(self) -> Plan:
@@ -69,6 +72,7 @@ class Ensemble:
 
     def identity(self) -> str:
         """Changes with the models, their rules, and what is averaged over; never with the models' order."""
+        presence = [inference.presence for inference in self.inferences if inference.presence is not None]
         return value_sha256(
             {
                 "models": [model.sha256 for model in self.models],
@@ -76,6 +80,7 @@ class Ensemble:
                 "rules": [[rule.label, rule.keep] for rule in self.rules.rules],
                 "threshold": self.threshold,
                 "precision": self.inferences[0].compute.precision,
+                **({"presence": presence} if presence else {}),
             }
         )
 
@@ -102,7 +107,7 @@ def _renumbered(request: Request | VolumeRequest, numbers: Mapping[int, int]) ->
     return replace(request, value=numbers.get(request.value, 0))
 
 
-class _Options(Asked, Protocol):
+class _Options(Asking, Protocol):
     """The part of the options that an ensemble is built by."""
 
     @property
@@ -156,7 +161,9 @@ def assemble(
         DataError: masks to be prompted from that cannot be read.
         CheckpointError: prompts that only some of them answer.
     """
-    models = [with_labels(model, prompts=prompts, masks=options.prompts_from) for model in models]
+    named = [with_labels(model, prompts=prompts, masks=options.prompts_from, texts=options.text) for model in models]
+    asked = asked_for(named, texts=options.text, prompts=prompts)
+    models, prompts = asked.models, asked.prompts
     inferences = tuple(
         ready(model.segmenter, plan=model.plan, predict=model.predict, compute=compute, mirroring=options.mirroring)
         for model in models
@@ -164,7 +171,7 @@ def assemble(
     kinds = frozenset.intersection(*(model.segmenter.prompt_kinds for model in models))
     plans = [_with_words_of(models[0].plan, model.plan) for model in models]
     sources = tuple(
-        FromFile(prompts, plan)
+        FromFile(prompts, plan, synonyms=asked.synonyms)
         if prompts is not None
         else choose_requests(
             plan,
@@ -179,10 +186,11 @@ def assemble(
     _require_answers(models, sources[0].kinds, kinds)
     rules = common_rules([model.postprocessing if model.predict.postprocess else Postprocessing() for model in models])
     return Ensemble(
-        models=tuple(models),
+        models=asked.models,
         inferences=inferences,
         sources=sources,
         rules=rules if options.postprocessing else Postprocessing(),
+        asked=asked,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,25 +16,35 @@ from medmoe_cli.core.workflows.loaded_model import LoadedModel
 from medmoe_cli.core.workflows.scans import find_scans
 
 
-def with_labels(model: LoadedModel, *, prompts: PromptsFile | None, masks: Path | None) -> LoadedModel:
+def with_labels(
+    model: LoadedModel, *, prompts: PromptsFile | None, masks: Path | None, texts: Sequence[str] = ()
+) -> LoadedModel:
     """The model with names for what it is asked for; one that has classes of its own stays as it is.
 
     Args:
         model: as it was loaded.
         prompts: its labels are numbered in the order in which they first appear.
         masks: a folder; named by the dataset.json in or beside it, else by their values.
+        texts: what to look for; names labels of its own where the model takes any words.
 
     Raises:
-        ConfigError: neither is given.
+        ConfigError: none of them is given.
         DataError: the masks cannot be read, or hold nothing.
     """
-    if model.plan.labels:
+    if model.plan.labels or (model.segmenter.open_vocabulary and (texts or _all_texts(prompts))):
         return model
     if prompts is not None:
         names = dict.fromkeys(entry.name for entries in prompts.cases.values() for entry in entries)
         values: Mapping[str, int] = {name: number for number, name in enumerate(names, start=1)}
     elif masks is not None:
         values = _of_masks(masks)
+    elif model.segmenter.open_vocabulary:
+        raise ConfigError(
+            "this model needs to be told what to look for",
+            where=model.source,
+            why="it was not trained on classes, and takes any words",
+            fix='add --text "left kidney"',
+        )
     else:
         raise ConfigError(
             "this model needs prompts",
@@ -46,6 +56,11 @@ def with_labels(model: LoadedModel, *, prompts: PromptsFile | None, masks: Path 
     changes = {"labels": labels, "file_labels": values, "binary": len(labels) == 1}
     plan = model.plan.model_copy(update=changes)
     return replace(model, plan=plan, class_names=plan.class_names)
+
+
+def _all_texts(prompts: PromptsFile | None) -> bool:
+    """A prompts file that asks for everything by words."""
+    return prompts is not None and all(entry.text for entries in prompts.cases.values() for entry in entries)
 
 
 def _of_masks(folder: Path) -> Mapping[str, int]:

@@ -16,6 +16,7 @@ from medmoe_cli.core.config.plan import Plan
 from medmoe_cli.core.data.prompts_file import read_prompts
 from medmoe_cli.core.imaging.read import list_scans
 from medmoe_cli.core.workflows.predict_case import RECEIPTS, PredictJob
+from medmoe_cli.core.workflows.presence import absent_words
 from medmoe_cli.core.workflows.run_record import RunRecorder
 from medmoe_cli.core.workflows.scans import ScanCase, find_scans
 
@@ -30,7 +31,7 @@ class PredictOptions:
     Attributes:
         prompts: a prompts file.
         prompts_from: a folder of masks to simulate prompts from, as `prompt_type`, with `clicks`.
-        text: class names to look for.
+        text: classes to look for, or any words where the models take them.
         mirroring: average over mirrored images where a model says so.
         postprocessing: apply the rules that the models have learned.
         shard: (I, N): the I-th of N parts of the cases, from 1.
@@ -112,6 +113,8 @@ def run_predict(
         ensemble = assemble(loaded, compute=compute, options=options, prompts=prompts)
         for line in _what_is_used(ensemble, str(compute.device)):
             record.info(line)
+        if ensemble.asked.warning is not None:
+            record.warn(ensemble.asked.warning)
         plan = ensemble.plan
         cases = _shard(find_scans(source, num_channels=len(plan.channels)), options.shard)
         if prompts is not None:
@@ -170,7 +173,10 @@ def _predict_all(job: PredictJob, cases: Sequence[ScanCase], record: RunRecorder
             continue
         outcomes.append(PredictedCase(id=case.id, status=status, mask=mask))
         record.add_output(mask)
-        record.advance(case.id, status=status)
+        concepts = job.concepts.get(case.id, {})
+        if concepts:
+            record.add_facts(concepts=concepts)
+        record.advance(case.id, status=status, detail=absent_words(concepts))
     record.finish()
     if job.options.statistics:
         jsonio.write(job.output / "statistics.json", job.statistics)

@@ -25,6 +25,7 @@ from medmoe_cli.core.imaging.write import label_ending, write_labels, write_volu
 from medmoe_cli.core.reporting.overlay import draw_preview
 from medmoe_cli.core.workflows.case_output import file_labels, preview_rows
 from medmoe_cli.core.workflows.postprocess import apply_rules
+from medmoe_cli.core.workflows.presence import found_by_name
 from medmoe_cli.core.workflows.scans import ScanCase, read_scan
 from medmoe_cli.core.workflows.segmenting import segment_together
 from medmoe_cli.core.workflows.statistics import structure_statistics
@@ -66,6 +67,7 @@ class PredictJob:
         self.ensemble, self.options, self.output, self.check = ensemble, options, output, check
         self.plan = ensemble.plan
         self.statistics: dict[str, Any] = {}
+        self.concepts: dict[str, dict[str, Any]] = {}
 
     def receipt(self, case: ScanCase) -> Path:
         """Where the case's receipt lies."""
@@ -95,6 +97,7 @@ class PredictJob:
             return None
         if self.options.statistics:
             self.statistics[case.id] = content.get("statistics")
+        self.concepts[case.id] = content.get("concepts", {})
         return mask
 
     def refuse_foreign_masks(self, cases: Sequence[ScanCase]) -> None:
@@ -137,6 +140,9 @@ class PredictJob:
             if store is not None:
                 self._write_probabilities(case, image, prepared, store)
         extra: dict[str, Any] = {}
+        concepts = jsonio.plain(found_by_name(segmented, labels, self.plan, self.ensemble.asked))
+        if concepts:
+            extra["concepts"] = self.concepts[case.id] = concepts
         if self.options.statistics:
             extra["statistics"] = structure_statistics(labels, image.data[0], image.geometry, self.plan.file_names)
             self.statistics[case.id] = extra["statistics"]

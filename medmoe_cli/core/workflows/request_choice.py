@@ -13,7 +13,7 @@ from medmoe_cli.core.workflows.requests import FromClassNames, FromMasks, FromNo
 _WITHOUT = "none: it finds all its classes by itself"
 
 
-class Asked(Protocol):
+class Asking(Protocol):
     """The part of the options that says how to prompt."""
 
     @property
@@ -39,7 +39,7 @@ def choose_requests(
     kinds: frozenset[PromptKind],
     automatic: bool,
     mask_size: tuple[int, ...],
-    options: Asked,
+    options: Asking,
     promptable: tuple[str, ...] | None = None,
 ) -> RequestSource:
     """Where the requests come from when there is no prompts file.

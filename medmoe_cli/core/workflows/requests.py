@@ -27,6 +27,7 @@ from medmoe_cli.core.data.volume_scan import VolumeScan
 from medmoe_cli.core.imaging.read import read_labels
 from medmoe_cli.core.nn.prompts import Click, QueryPrompt, simulate
 from medmoe_cli.core.nn.segmenter import PromptKind
+from medmoe_cli.core.workflows.concepts import class_of, spelled
 from medmoe_cli.core.workflows.slice_prompts import prompts_by_slice
 from medmoe_cli.core.workflows.volume_requests import VolumeRequest, request_of_prompt, requests_of_labels
 
@@ -88,8 +89,9 @@ class RequestSource(ABC):
 class FromFile(RequestSource):
     """`--prompts FILE`: points, boxes and texts in voxels or mm."""
 
-    def __init__(self, prompts: PromptsFile, plan: Plan) -> None:
-        self._prompts, self._plan = prompts, plan
+    def __init__(self, prompts: PromptsFile, plan: Plan, *, synonyms: Sequence[str] = ()) -> None:
+        """`synonyms` are words besides the plan's that the model was made to understand."""
+        self._prompts, self._plan, self._synonyms = prompts, plan, tuple(map(spelled, synonyms))
         self.kinds = frozenset(_kinds_in(prompts))
 
     def requests(self, case_id: str, prepared: Prepared) -> tuple[Request, ...]:
@@ -120,10 +122,13 @@ class FromFile(RequestSource):
         """Of the text, -1 without one."""
         if prompt.text is None:
             return -1
-        if prompt.text not in self._plan.labels and prompt.text not in self._plan.class_prompts.values():
+        name = class_of(prompt.text, self._plan)
+        if name is None and spelled(prompt.text) in self._synonyms:
+            return len(self._plan.class_names) + self._synonyms.index(spelled(prompt.text))
+        if name is None:
             fix = did_you_mean(prompt.text, self._plan.labels)
             raise DataError(f"unknown text '{prompt.text}'", why="the model learned its classes' names", fix=fix)
-        return self._plan.class_names.index(_class_of(prompt.text, self._plan))
+        return self._plan.class_names.index(name)
 
     def _of_prompt(self, prompt: VolumePrompt, prepared: Prepared) -> list[Request]:
         value, text = self._value(prompt), self._class_index(prompt)
@@ -227,23 +232,27 @@ class FromMasks(RequestSource):
 
 
 class FromClassNames(RequestSource):
-    """`--text NAME`, or the classes of a multi-class model when nothing is said: each class on every slice."""
+    """`--text NAME`, or the classes of a multi-class model when nothing is said: each class on every slice.
+
+    They are asked for in the order of their label values, each once, however they are named.
+    """
 
     kinds = frozenset({"text"})
 
     def __init__(self, plan: Plan, names: Sequence[str], *, promptable: Sequence[str] | None = None) -> None:
         """`promptable` are the classes that the model finds by their names; None for all."""
+        classes = {name: class_of(name, plan) for name in names}
         problems: list[MedMoEError] = [
             ConfigError(
                 f"unknown class '{name}'", where="--text", why=did_you_mean(name, plan.labels), fix="correct it"
             )
-            for name in names
-            if name not in plan.labels and name not in plan.class_prompts.values()
+            for name, found in classes.items()
+            if found is None
         ]
         raise_all(problems)
         known = plan.class_names if promptable is None else tuple(promptable)
         self._plan = plan
-        self._names = tuple(_class_of(name, plan) for name in names) or known
+        self._names = tuple(name for name in plan.class_names if name in classes.values()) or known
         raise_all(
             [
                 ConfigError(
@@ -325,12 +334,6 @@ def reference_labels(path: Path, prepared: SlicedScan) -> NDArray[np.integer]:
         )
     numbers = {file_value: value for value, file_value in prepared.plan.file_values.items()}
     return number_labels(labels.data, numbers, path)
-
-
-def _class_of(text: str, plan: Plan) -> str:
-    if text in plan.labels:
-        return text
-    return next(name for name, words in plan.class_prompts.items() if words == text)
 
 
 def _kinds_in(prompts: PromptsFile) -> set[PromptKind]:

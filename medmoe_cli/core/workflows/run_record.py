@@ -6,7 +6,7 @@ import platform
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -25,12 +25,23 @@ _PACKAGES = ("torch", "numpy", "nibabel", "segment-anything", "batchgenerators",
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaseRecord:
-    """One case or step of a run. `status` is ok, cached, skipped or failed."""
+    """One case or step of a run.
+
+    Attributes:
+        status: ok, cached, skipped or failed.
+        facts: further keys of its entry in run.json.
+    """
 
     id: str
     status: str
     seconds: float
     detail: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def entry(self) -> dict[str, Any]:
+        """As run.json has it."""
+        own = {"id": self.id, "status": self.status, "seconds": self.seconds, "detail": self.detail}
+        return {**own, **{key: jsonio.plain(value) for key, value in self.facts.items()}}
 
 
 class RunRecorder:
@@ -60,6 +71,7 @@ class RunRecorder:
         self.inputs: dict[str, str] = {}
         self.outputs: list[Path] = []
         self.exit_code = 0
+        self._facts: dict[str, Any] = {}
         self._reporter = reporter
         self._started = self._last = time.monotonic()
         self._at = datetime.now(UTC)
@@ -91,9 +103,14 @@ class RunRecorder:
     def advance(self, item: str, *, status: str = "ok", detail: str = "") -> None:
         """A case is done; its time is the time since the last one."""
         now = time.monotonic()
-        self.cases.append(CaseRecord(id=item, status=status, seconds=round(now - self._last, 3), detail=detail))
-        self._last = now
+        seconds = round(now - self._last, 3)
+        self.cases.append(CaseRecord(id=item, status=status, seconds=seconds, detail=detail, facts=self._facts))
+        self._last, self._facts = now, {}
         self._reporter.advance(item, status=status, detail=detail)
+
+    def add_facts(self, **facts: Any) -> None:
+        """Keys for the entry of the case that is done next."""
+        self._facts = {**self._facts, **facts}
 
     def update(self, detail: str) -> None:
         """A heartbeat."""
@@ -138,7 +155,7 @@ class RunRecorder:
                 "seed": self.seed,
                 "versions": _versions(),
                 "inputs_sha256": self.inputs,
-                "cases": self.cases,
+                "cases": [case.entry() for case in self.cases],
                 "outputs": self.outputs,
                 "warnings": self.warnings,
             },
