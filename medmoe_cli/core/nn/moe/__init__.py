@@ -1,7 +1,8 @@
 """Mixtures of experts: routing, grouped experts, balance."""
 
 from medmoe_cli.core.nn.moe.balance import balance_loss, cv_squared, entropy, importance, usage_loss
-from medmoe_cli.core.nn.moe.experts import Experts, LowRankExperts
+from medmoe_cli.core.nn.moe.experts import Experts
+from medmoe_cli.core.nn.moe.low_rank import LowRankExperts
 from medmoe_cli.core.nn.moe.routers import (
     NoisyRouter,
     choose_experts,

@@ -1,7 +1,7 @@
 """Experts as stacked parameters, run in groups: one matrix product per expert, none per item.
 
 An expert that no item chose takes part with an empty block, so its gradient is a defined zero.
-Shapes: N items, E experts, K chosen, D width, H hidden width, R rank; G groups of n items.
+Shapes: N items, E experts, K chosen, D width, H hidden width; G groups of n items.
 """
 
 from __future__ import annotations
@@ -72,51 +72,3 @@ class Experts(nn.Module):
         weighted_ERD = gates_ER.unsqueeze(-1).to(answers_ERD.dtype) * answers_ERD
         total = weighted_ERD.new_zeros(groups * num_items, width)
         return total.index_add(0, rows_ER.flatten(), weighted_ERD.flatten(0, 1)).view(groups, num_items, width)
-
-
-class LowRankExperts(nn.Module):
-    """E experts that share a feed-forward network and differ by low-rank deltas on both of its layers (DA-SAM3 DPE).
-
-    h_i = act(W1 x + b1 + B1_i A1_i x); y = W2 (sum p_i h_i) + b2 + sum p_i B2_i A2_i h_i. W2 is linear and shared, so
-    both base products run once per item, whatever the number of experts.
-    A is random and different for each expert, B zero: all experts start as the base network, and gradients flow. (With
-    both zero, as in the paper, no expert could ever receive a gradient.)
-    """
-
-    def __init__(self, num_experts: int, *, width: int, hidden: int, rank: int) -> None:
-        super().__init__()
-        self.num_experts = num_experts
-        self.a_in = nn.Parameter(torch.empty(num_experts, width, rank))
-        self.b_in = nn.Parameter(torch.zeros(num_experts, rank, hidden))
-        self.a_out = nn.Parameter(torch.empty(num_experts, hidden, rank))
-        self.b_out = nn.Parameter(torch.zeros(num_experts, rank, width))
-        nn.init.normal_(self.a_in, std=width**-0.5)
-        nn.init.normal_(self.a_out, std=hidden**-0.5)
-
-    def forward(
-        self, items_ND: Tensor, routing: Routing, *, first: nn.Linear, activation: Activation, second: nn.Linear
-    ) -> Tensor:
-        """The gated sum of each item's chosen experts, (N, D).
-
-        Args:
-            items_ND: the network's input.
-            routing: token-choice; gates sum to one.
-            first: the base network's first layer, D -> H; owned by the caller.
-            activation: the base network's.
-            second: the base network's second layer, H -> D; owned by the caller.
-        """
-        plan = dispatch(routing, self.num_experts)
-        bases = plan.gather(first(items_ND))
-        hidden, deltas = [], []
-        for block, base, a_in, b_in, a_out, b_out in zip(
-            plan.gather(items_ND),
-            bases,
-            self.a_in.unbind(),
-            self.b_in.unbind(),
-            self.a_out.unbind(),
-            self.b_out.unbind(),
-            strict=True,
-        ):
-            hidden.append(activation(base + (block @ a_in) @ b_in))
-            deltas.append((hidden[-1] @ a_out) @ b_out)
-        return second(plan.combine(hidden, routing.gates)) + plan.combine(deltas, routing.gates)
