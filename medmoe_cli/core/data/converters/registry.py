@@ -9,11 +9,51 @@ from medmoe_cli.core.base import jsonio
 from medmoe_cli.core.base.errors import ConfigError, DataError, raise_all
 from medmoe_cli.core.base.progress import Reporter
 from medmoe_cli.core.base.suggest import did_you_mean
-from medmoe_cli.core.data.converters import folder, imed361m, msd, nnunet, sam_med3d, ssl4mis_h5
+from medmoe_cli.core.data.converters import (
+    acdc,
+    amos,
+    btcv,
+    chaos,
+    folder,
+    imed361m,
+    isic,
+    isles2022,
+    mmwhs,
+    msd,
+    nnunet,
+    sam_med3d,
+    segthor,
+    sppin,
+    ssl4mis_h5,
+    synapse_transunet,
+    sz_cxr,
+    totalsegmentator,
+    word,
+)
 from medmoe_cli.core.data.converters.format import Format
 from medmoe_cli.core.data.converters.source import ConvertOptions, Survey
 
-_MODULES = (msd, nnunet, imed361m, ssl4mis_h5, sam_med3d, folder)
+_MODULES = (
+    msd,
+    nnunet,
+    imed361m,
+    ssl4mis_h5,
+    sam_med3d,
+    synapse_transunet,
+    btcv,
+    mmwhs,
+    acdc,
+    chaos,
+    amos,
+    word,
+    segthor,
+    isic,
+    isles2022,
+    sppin,
+    sz_cxr,
+    totalsegmentator,
+    folder,
+)
 _WITH_JSON = ("msd", "nnunet", "imed361m")
 
 FORMATS: dict[str, Format] = {module.FORMAT.name: module.FORMAT for module in _MODULES}
@@ -29,10 +69,27 @@ _FLAGS = {
 }
 
 
+def fitting(source: Path) -> list[Format]:
+    """The formats that a folder looks like, the most particular ones first."""
+    found = [known for known in FORMATS.values() if known.looks_like(source)]
+    return sorted(found, key=lambda known: -known.particular)
+
+
 def recognise(source: Path) -> str | None:
     """The format that a folder looks like; the more particular one where several fit."""
-    fitting = [known for known in FORMATS.values() if known.looks_like(source)]
-    return max(fitting, key=lambda known: known.particular).name if fitting else None
+    found = fitting(source)
+    return found[0].name if found else None
+
+
+def require_format(name: str) -> Format:
+    """A format by its name.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    if name not in FORMATS:
+        raise ConfigError(f"unknown format '{name}'", why=did_you_mean(name, FORMATS), fix="medmoe convert --list")
+    return FORMATS[name]
 
 
 def survey_source(
@@ -44,13 +101,9 @@ def survey_source(
         ConfigError: no such format, or an option that it does not take.
         DataError: there is no such folder, it is empty, or it is of another format.
     """
-    if format_name not in FORMATS:
-        raise ConfigError(
-            f"unknown format '{format_name}'", why=did_you_mean(format_name, FORMATS), fix="medmoe convert --list"
-        )
-    known = FORMATS[format_name]
-    _require_source(source)
-    _require_options(known, options)
+    known = require_format(format_name)
+    require_source(source)
+    require_options(known, options)
     likely = recognise(source)
     by_files = known.name == folder.NAME and options.images is not None
     if known.name in _WITH_JSON and (source / "dataset.json").is_file():
@@ -72,19 +125,37 @@ def _other_format(source: Path, known: Format, likely: str | None) -> DataError:
     return DataError(what, where=source, why=f"it looks like {likely}", fix=fix)
 
 
-def _require_source(source: Path) -> None:
+def require_source(source: Path) -> None:
+    """Refuse what is no folder with something in it.
+
+    Raises:
+        DataError: it is absent, a file, or empty.
+    """
     if not source.exists():
         raise DataError("folder not found", where=source, fix="check the path")
     if not source.is_dir():
-        raise DataError("a file where a folder was expected", where=source, fix="unpack it, or name its folder")
+        raise DataError("a file where a folder was expected", where=source, fix="name its folder, or a zip or tar of it")
     if not any(source.iterdir()):
         raise DataError("an empty folder", where=source, fix="name the folder that holds the data")
 
 
-def _require_options(known: Format, options: ConvertOptions) -> None:
+def require_options(known: Format, options: ConvertOptions) -> None:
+    """Refuse options that a format does not take, and values that it does not know.
+
+    Raises:
+        ConfigError: all of them together.
+    """
     defaults = ConvertOptions()
     given = [field.name for field in fields(options) if getattr(options, field.name) != getattr(defaults, field.name)]
     problems = []
+    for name, value in (
+        *(("subset", value) for value in options.subset if known.subsets),
+        *((("label_scheme", options.label_scheme),) if options.label_scheme and known.label_schemes else ()),
+    ):
+        choices = known.subsets if name == "subset" else known.label_schemes
+        if name in known.options and value.lower() not in {choice.lower() for choice in choices}:
+            why = f"{did_you_mean(value, choices)}; {known.name} knows {', '.join(choices)}"
+            problems.append(ConfigError(f"unknown {_FLAGS[name]} '{value}'", why=why, fix=f"correct {_FLAGS[name]}"))
     for name in given:
         if name not in known.options:
             takers = ", ".join(other.name for other in FORMATS.values() if name in other.options)
