@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.transforms import ScaledTranslation
 
 from medmoe_cli.core.config.merge_report import GENERAL, MergeReport, TaskScore
 from medmoe_cli.core.reporting.figures import new_figure, plain_axes, png_of
 from medmoe_cli.core.reporting.palette import BALANCE_LINE, EXPERT, FAINT, INK
 
 _MERGED = "#009E73"
-_ROW_IN, _LEAST_IN = 0.32, 3.2
+_ROW_IN, _LEAST_IN, _LEGEND_IN = 0.32, 3.2, 0.5
+_APART = 0.18  # rows
 _NOTHING = 0.05  # Dice: smaller changes look small
 
 
@@ -40,20 +42,23 @@ def _dice(axes: Axes, scores: list[TaskScore], *, clicks: int, way: str) -> None
     """A line per task from the general model's Dice to the merged model's, the expert's beside it."""
     for row, score in enumerate(scores):
         axes.plot([score.general, score.merged], [row, row], color=FAINT, linewidth=2, zorder=1)
-        axes.plot(score.general, row, "o", color=INK, label="general" if row == 0 else None)
+        # Each a little lower than the one before: equal values stay visible.
+        axes.plot(score.general, row - _APART, "o", color=INK, label="general" if row == 0 else None, clip_on=False)
         if score.expert is not None:
             first = all(one.expert is None for one in scores[:row])
-            axes.plot(score.expert, row, "D", color=EXPERT, label="its expert" if first else None)
-        axes.plot(score.merged, row, "s", color=_MERGED, markersize=5, label="merged" if row == 0 else None)
+            label = "its expert" if first else None
+            axes.plot(score.expert, row + _APART, "D", color=EXPERT, markersize=5, label=label, clip_on=False)
+        label = "merged" if row == 0 else None
+        axes.plot(score.merged, row, "s", color=_MERGED, markersize=5, label=label, clip_on=False)
     axes.set_yticks(
         range(len(scores)), [f"{score.task} ({score.n})" + _owner_mark(score) for score in scores], fontsize=8
     )
-    axes.invert_yaxis()
     axes.set_xlim(0, 1)
     title = f"{clicks} clicks" if way == "points" else "a box"
     plain_axes(axes, x="Dice, held-out cases", title=title)
     axes.tick_params(axis="y", labelsize=8)
-    axes.legend(fontsize=8, frameon=False, loc="lower left")
+    axes.set_ylim(len(scores) - 0.5, -0.5)
+    _legend_below(axes, columns=3)
 
 
 def _routing(axes: Axes, report: MergeReport) -> None:
@@ -93,7 +98,7 @@ def _left_out(axes: Axes, report: MergeReport) -> None:
     plain_axes(axes, x="change of Dice", title="leaving one expert out")
     axes.tick_params(axis="y", labelsize=8)
     if len(owners) <= 8:
-        axes.legend(fontsize=8, frameon=False)
+        _legend_below(axes, columns=2)
 
 
 def _tau(axes: Axes, report: MergeReport) -> None:
@@ -104,6 +109,14 @@ def _tau(axes: Axes, report: MergeReport) -> None:
     axes.axvline(report.tau, color=FAINT, linewidth=1)
     plain_axes(axes, x="tau", title="choosing tau")
     axes.legend(fontsize=8, frameon=False)
+
+
+def _legend_below(axes: Axes, *, columns: int) -> None:
+    """A legend under the axis' name, whatever the axes' height."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    below = axes.transAxes + ScaledTranslation(0, -_LEGEND_IN, figure.dpi_scale_trans)
+    axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=below, ncols=columns)
 
 
 def _owner_mark(score: TaskScore) -> str:
