@@ -5,8 +5,10 @@ Reading the folder (`open_dataset`) touches dataset.json and file names only, ne
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +42,8 @@ class Dataset:
         test: cases of imagesTs, sorted by id; labels where labelsTs has them.
         class_prompts: text for each class name (the name itself where the file gives none).
         modality: as the file says, '' when it does not.
+        members: of a collection, whose cases are theirs under the names MEMBER/CASE; () for any other dataset.
+        split_rule: of a collection.
     """
 
     name: str
@@ -51,8 +55,63 @@ class Dataset:
     test: tuple[Case, ...]
     class_prompts: dict[str, str] = field(default_factory=dict)
     modality: str = ""
+    members: tuple[Member, ...] = ()
+    split_rule: SplitRule | None = None
 
     @property
     def binary(self) -> bool:
         """True when there is one foreground class."""
         return len(self.labels) == 1
+
+    def member(self, name: str) -> Member:
+        """A collection's member of that name."""
+        return next(one for one in self.members if one.name == name)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SplitRule:
+    """How a collection holds patients out.
+
+    Attributes:
+        held_out: share of each member's patients.
+        seed: which ones.
+        official: a member's own splits_final.json, its first fold, goes first.
+    """
+
+    held_out: float = 0.1
+    seed: int = 12345
+    official: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Member:
+    """A dataset as a part of a collection.
+
+    Attributes:
+        dataset: as it is by itself.
+        classes: its classes to the collection's; the collection's other classes are unknown in its images.
+        weight: how often it is drawn, times what its size gives.
+        slice_axis: along which the selection counts slices; None for the plan's choice.
+        selection: case to slice to the collection's classes to train on; None for all there is.
+    """
+
+    dataset: Dataset
+    classes: Mapping[str, str]
+    weight: float = 1.0
+    slice_axis: Literal["x", "y", "z"] | None = None
+    selection: Mapping[str, Mapping[int, frozenset[str]]] | None = None
+
+    @property
+    def name(self) -> str:
+        """The dataset's."""
+        return self.dataset.name
+
+    def case_id(self, case: str) -> str:
+        """What the collection calls a case of this member."""
+        return f"{self.name}/{case}"
+
+
+def member_of_case(case_id: str) -> tuple[str, str]:
+    """Member and own name of a collection's case; '' and the name itself for a case of any other dataset."""
+    member, slash, own = case_id.partition("/")
+    return (member, own) if slash else ("", case_id)
