@@ -14,6 +14,7 @@ from medmoe_cli.core.base.suggest import did_you_mean
 from medmoe_cli.core.config.card import Card
 from medmoe_cli.core.config.plan import Plan
 from medmoe_cli.core.config.sections import Section
+from medmoe_cli.core.models.da_sam3.card import CARD as DA_SAM3
 from medmoe_cli.core.models.moe_sam.card import CARD as MOE_SAM
 from medmoe_cli.core.models.sam_med3d_moe.card import CARD as SAM_MED3D_MOE
 from medmoe_cli.core.models.segmote.card import CARD as SEGMOTE
@@ -60,6 +61,9 @@ class Method(Protocol):
     def part_files(self, config: Section) -> Mapping[str, str]:
         """Files of a shared model besides model.safetensors, each with the prefix that its tensors' names lack."""
 
+    def explain(self, config: Section, plan: Plan) -> Mapping[str, str]:
+        """Lines for `plan --explain` about what the method decides itself: the reason by what it is about."""
+
     def untrained(self, architecture: str, *, name: str) -> Untrained | None:
         """What makes an added backbone answer prompts without training; None where it cannot.
 
@@ -77,8 +81,40 @@ class _Whole:
     def part_files(self, config: Section) -> Mapping[str, str]:
         return {}
 
+    def explain(self, config: Section, plan: Plan) -> Mapping[str, str]:
+        return {}
+
     def untrained(self, architecture: str, *, name: str) -> Untrained | None:
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class _DaSam3(_Whole):
+    card: Card = DA_SAM3
+
+    def config_class(self) -> type[Section]:
+        from medmoe_cli.core.models.da_sam3.config import DaSam3Config
+
+        return DaSam3Config
+
+    def backbone_name(self, config: Section) -> str | None:
+        from medmoe_cli.core.models.da_sam3.config import DaSam3Config
+
+        return cast(DaSam3Config, config).backbone_weights
+
+    def build(
+        self, config: Section, plan: Plan, *, backbone: Mapping[str, Tensor] | None = None, restore: bool = False
+    ) -> Segmenter:
+        from medmoe_cli.core.models.da_sam3.config import DaSam3Config
+        from medmoe_cli.core.models.da_sam3.model import DaSam3
+
+        return DaSam3.build(cast(DaSam3Config, config), plan, backbone=backbone, restore=restore)
+
+    def explain(self, config: Section, plan: Plan) -> Mapping[str, str]:
+        from medmoe_cli.core.models.da_sam3.config import DaSam3Config
+        from medmoe_cli.core.models.da_sam3.explain import reasons
+
+        return reasons(cast(DaSam3Config, config), plan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +191,9 @@ class _SamMed3dMoe:
         experts = cast(SamMed3dMoeConfig, config).experts
         return {f"experts/{expert.name}.safetensors": f"experts.{index}." for index, expert in enumerate(experts)}
 
+    def explain(self, config: Section, plan: Plan) -> Mapping[str, str]:
+        return {}
+
     def untrained(self, architecture: str, *, name: str) -> Untrained | None:
         from medmoe_cli.core.models.sam_med3d_moe.config import SamMed3dMoeConfig
         from medmoe_cli.core.models.sam_med3d_moe.untrained import untrained_plan
@@ -164,7 +203,12 @@ class _SamMed3dMoe:
         return Untrained(config=SamMed3dMoeConfig(backbone="sam-med3d", weights=name), plan=untrained_plan())
 
 
-_METHODS: Mapping[str, Method] = {"moe-sam": _MoeSam(), "sam-med3d-moe": _SamMed3dMoe(), "segmote": _Segmote()}
+_METHODS: Mapping[str, Method] = {
+    "da-sam3": _DaSam3(),
+    "moe-sam": _MoeSam(),
+    "sam-med3d-moe": _SamMed3dMoe(),
+    "segmote": _Segmote(),
+}
 
 
 def method_names() -> tuple[str, ...]:
