@@ -16,6 +16,8 @@ from matplotlib.ticker import MaxNLocator
 
 from medmoe_cli.core.base import atomic
 from medmoe_cli.core.base.errors import DataError
+from medmoe_cli.core.reporting.stage_marks import StageSpan, mark_stages, stage_spans
+from medmoe_cli.core.reporting.variety import effective_number
 
 # Colour-blind safe (Okabe and Ito), one per series wherever it appears.
 _COLOURS = {
@@ -41,6 +43,11 @@ class Curves:
 
     steps: tuple[Mapping[str, Any], ...]
     epochs: tuple[Mapping[str, Any], ...]
+
+    @property
+    def stages(self) -> tuple[StageSpan, ...]:
+        """In the order in which they trained."""
+        return stage_spans((*self.steps, *self.epochs))
 
 
 def read_log(path: Path) -> Curves:
@@ -90,7 +97,7 @@ def draw_progress(log: Path, picture: Path, *, title: str, class_names: Mapping[
 
 def draw_losses(axes: Axes, curves: Curves) -> None:
     """The loss and its parts by step."""
-    names = [name for epoch in curves.epochs[:1] for name in epoch["losses"] if name != "grad_norm"]
+    names = list(dict.fromkeys(name for epoch in curves.epochs for name in epoch["losses"] if name != "grad_norm"))
     names = [name for name in names if name == "loss" or len(names) > 2]
     rest = iter(_OTHER * 3)
     if curves.steps:
@@ -111,12 +118,13 @@ def draw_losses(axes: Axes, curves: Curves) -> None:
             label=name.removeprefix("aux_"),
         )
     _finish(axes, "training loss (weighted parts)", "step", "loss")
+    mark_stages(axes, curves.stages, by="step")
 
 
 def draw_dice(axes: Axes, curves: Curves) -> None:
     """Validation Dice by epoch, one line per way of asking, and the best epoch."""
     lines = [line for line in curves.epochs if line["validation"] is not None]
-    kinds = [kind for line in lines[:1] for kind in line["validation"]["dice"]]
+    kinds = list(dict.fromkeys(kind for line in lines for kind in line["validation"]["dice"]))
     for kind in kinds:
         axes.plot(
             [line["epoch"] for line in lines],
@@ -131,6 +139,26 @@ def draw_dice(axes: Axes, curves: Curves) -> None:
         axes.axvline(epoch, color="#999999", linewidth=0.8, linestyle=":", label=f"best: {score:.3f} (epoch {epoch})")
     axes.set_ylim(0, 1)
     _finish(axes, "validation Dice per instance (network grid)", "epoch", "Dice")
+    mark_stages(axes, curves.stages, by="epoch")
+
+
+def draw_variety(axes: Axes, curves: Curves) -> None:
+    """How many evenly used experts would be as varied, by epoch, one line per routed place."""
+    places = list(dict.fromkeys(place for line in curves.epochs for place in line["routing"]))
+    for number, place in enumerate(places):
+        lines = [line for line in curves.epochs if line["routing"].get(place)]
+        shares = [np.asarray(line["routing"][place], float) for line in lines]
+        axes.plot(
+            [line["step"] for line in lines],
+            [effective_number(share) for share in shares],
+            color=f"C{number % 10}",
+            linestyle=("-", "--", ":")[number // 10 % 3],
+            marker=_marker(lines),
+            label=place,
+        )
+    axes.set_ylim(bottom=0)
+    _finish(axes, "evenly used experts that would be as varied", "step", "experts")
+    mark_stages(axes, curves.stages, by="step")
 
 
 def _classes(axes: Axes, curves: Curves, names: Mapping[str, str]) -> None:
@@ -164,6 +192,7 @@ def _rate(axes: Axes, curves: Curves) -> None:
         axes.set_ylim(0, 1.1 * max(line["lr"] for line in lines))
         axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
     _finish(axes, "learning rate", "step", "")
+    mark_stages(axes, curves.stages, by="step")
 
 
 def _routing(axes: Axes, curves: Curves) -> None:

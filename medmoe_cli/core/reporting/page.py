@@ -9,14 +9,18 @@ import base64
 import re
 from dataclasses import dataclass
 from importlib import resources
+from itertools import accumulate
 from typing import Literal
 
 import jinja2
 
 from medmoe_cli.core.reporting.figures import DPI
+from medmoe_cli.core.reporting.palette import EXPERT as SHADE
 
 GENERATOR = "medmoe report"
 _SCREEN_DPI = 105
+# Dark letters stay readable on it.
+_DARKEST = 0.55
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +44,14 @@ class Missing:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Group:
+    """A heading over several columns of a table."""
+
+    title: str
+    columns: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Table:
     """A table; the first column names the row.
 
@@ -49,6 +61,8 @@ class Table:
         rows: as they are printed.
         numbers: whether all but the first column are numbers, set to the right.
         swatches: colour of each row's name, '' for none; () where no row has one.
+        groups: headings over the columns after the first, which they cover all; () for none.
+        shades: how dark each cell after the first is, 0 to 1, by row; () where none is.
         note: below it, '' for none.
     """
 
@@ -57,9 +71,24 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     numbers: bool = True
     swatches: tuple[str, ...] = ()
+    groups: tuple[Group, ...] = ()
+    shades: tuple[tuple[float, ...], ...] = ()
     note: str = ""
 
     kind: Literal["table"] = "table"
+
+    @property
+    def starts(self) -> frozenset[int]:
+        """The columns that begin a group, the first column being 0."""
+        ends = list(accumulate(group.columns for group in self.groups))
+        return frozenset(1 + end for end in (0, *ends[:-1])) if ends else frozenset()
+
+    def style(self, row: int, column: int) -> str:
+        """The background of a cell after the first column."""
+        if not self.shades:
+            return ""
+        red, green, blue = (int(SHADE[place : place + 2], 16) for place in (1, 3, 5))
+        return f"background: rgba({red}, {green}, {blue}, {_DARKEST * self.shades[row][column]:.3f})"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,6 +16,8 @@ from medmoe_cli.core.reporting.figures import new_figure, plain_axes, png_of
 from medmoe_cli.core.reporting.numbers import listed, percent
 from medmoe_cli.core.reporting.page import Block, Picture, Table, Text
 from medmoe_cli.core.reporting.palette import BALANCE_LINE, EXPERT, INK
+from medmoe_cli.core.reporting.routing_heat import heat_blocks
+from medmoe_cli.core.reporting.variety import effective_number
 
 _MAX_BAR_PLACES = 12
 _MAX_CASE_ROWS = 40
@@ -32,9 +34,12 @@ def routing_blocks(use: RoutingUse) -> tuple[Block, ...]:
     blocks: list[Block] = []
     if deciding:
         blocks += _of_deciding(deciding)
+        names = {name: _spoken(name) for name in deciding}
+        blocks += heat_blocks({name: place for name, place in deciding.items() if name not in _PLACES}, names)
+        blocks += heat_blocks({name: place for name, place in deciding.items() if name in _PLACES}, names)
     for name, place in choosing.items():
         blocks += _of_choosing(name, place)
-    blocks += [_table(name, place, by="Structure") for name, place in use.places.items() if place.classes]
+    blocks += [_table(name, place, by="Structure") for name, place in choosing.items() if place.classes]
     return tuple(blocks)
 
 
@@ -50,13 +55,6 @@ def totals(place: PlaceUse) -> NDArray[np.float64]:
     for counts in place.cases.values():
         found = found + np.asarray(counts, float)
     return found
-
-
-def effective_number(counts: NDArray[np.float64]) -> float:
-    """How many evenly used experts would be as varied: exp of the entropy; E when even, 1 when one does all."""
-    shares = counts / max(float(counts.sum()), 1e-12)
-    used = shares[shares > 0]
-    return float(np.exp(-(used * np.log(used)).sum())) if used.size else 0.0
 
 
 def _of_deciding(places: Mapping[str, PlaceUse]) -> list[Block]:

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from medmoe_cli.core.reporting.curves import Curves, draw_dice, draw_losses
+import numpy as np
+
+from medmoe_cli.core.reporting.curves import Curves, draw_dice, draw_losses, draw_variety
 from medmoe_cli.core.reporting.figures import new_figure, png_of
-from medmoe_cli.core.reporting.numbers import count, duration, ratio
+from medmoe_cli.core.reporting.numbers import count, duration, listed, ratio
 from medmoe_cli.core.reporting.page import Block, Missing, Picture, Text
+from medmoe_cli.core.reporting.variety import effective_number
+
+_EVEN = 1e-3
 
 
 def training_blocks(curves: Curves) -> tuple[Block, ...]:
@@ -21,6 +26,8 @@ def training_blocks(curves: Curves) -> tuple[Block, ...]:
         blocks.append(_dice(curves, validated))
     else:
         blocks.append(Missing(part="validation Dice on the way", why="No epoch of this training was validated."))
+    if _routing_moves(curves):
+        blocks.append(_variety(curves))
     return tuple(blocks)
 
 
@@ -35,6 +42,9 @@ def _story(curves: Curves) -> str:
     seconds = training_seconds(curves)
     if seconds is not None:
         text += f", {duration(seconds)} of training"
+    if len(curves.stages) > 1:
+        parts = listed([f"'{span.name}' to step {span.step}" for span in curves.stages])
+        text += f", in {len(curves.stages)} stages (shaded in turn): {parts}"
     best = [line for line in curves.epochs if line["best"] and line["validation"] is not None]
     if best:
         text += (
@@ -50,6 +60,29 @@ def _score(line: Mapping[str, Any]) -> str:
 
 def _validated(curves: Curves) -> list[Mapping[str, Any]]:
     return [line for line in curves.epochs if line["validation"] is not None]
+
+
+def _routing_moves(curves: Curves) -> bool:
+    """Whether the use of experts is worth a curve: not where each works alike by construction, or after one epoch."""
+    shares = [share for line in curves.epochs for share in line["routing"].values()]
+    return len(curves.epochs) > 1 and any(max(share) - min(share) > _EVEN for share in shares if share)
+
+
+def _variety(curves: Curves) -> Picture:
+    figure = new_figure(5.4, 3.7)
+    draw_variety(figure.subplots(), curves)
+    places = {place: share for line in curves.epochs for place, share in line["routing"].items() if share}
+    last = [
+        f"{place} {effective_number(np.asarray(share, float)):.1f} of {len(share)}" for place, share in places.items()
+    ]
+    return Picture(
+        name="training-experts",
+        png=png_of(figure),
+        alt=f"Variety of the experts' use by epoch; in the last one: {listed(last, limit=12)}.",
+        caption="How evenly the experts were used while training, at each routed place: the number of experts means "
+        "even use, 1 means that one does everything.",
+        half=True,
+    )
 
 
 def _losses(curves: Curves) -> Picture:

@@ -9,14 +9,18 @@ from PIL import Image as Picture
 
 from medmoe_cli.core.base.errors import DataError
 from medmoe_cli.core.reporting.curves import draw_progress, read_log
+from medmoe_cli.core.reporting.page import Text
+from medmoe_cli.core.reporting.training import training_blocks
 
 
-def record(kind: str, step: int, *, dice: float | None = None, routing: bool = True) -> dict[str, object]:
+def record(
+    kind: str, step: int, *, dice: float | None = None, routing: bool = True, stage: str = "experts"
+) -> dict[str, object]:
     line: dict[str, object] = {
         "kind": kind,
         "step": step,
         "epoch": step // 10,
-        "stage": "experts",
+        "stage": stage,
         "losses": {"loss": 1 / step, "dice": 0.5 / step, "aux_balance": 0.01, "grad_norm": 3.0},
         "lr": 1e-3 / step,
         "routing": {"layer1": [0.25, 0.75]} if routing else {},
@@ -74,3 +78,38 @@ def test_the_curves_show_the_numbers(tmp_path: Path) -> None:
         shown = np.abs(picture[40:360, 420:800, :3].astype(int) - blue).max(axis=2) < 12
         rows.append(int(shown.sum(axis=1).argmax()))  # the line of the curve, longer than its mark in the legend
     assert rows[1] < rows[0] - 100  # higher on the page
+
+
+def test_stages_are_told_apart_by_shade_and_name(tmp_path: Path) -> None:
+    lines = [record("epoch", 10, dice=0.2), record("epoch", 20, dice=0.4), record("epoch", 30, dice=0.5)]
+    two = [*lines[:2], record("epoch", 30, dice=0.5, stage="calibrate")]
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    shades = []
+    for name, records in (("one", lines), ("two", two)):
+        picture = np.asarray(Picture.open(draw(tmp_path / name, records)).convert("L"))
+        # Losses: the right part of the panel, between the curves.
+        shades.append(int(np.isin(picture[60:340, :400], range(236, 244)).sum()))
+    assert shades[1] > shades[0] + 2000
+    curves = read_log(tmp_path / "two" / "log.jsonl")
+    assert [(span.name, span.step, span.epoch) for span in curves.stages] == [("experts", 20, 2), ("calibrate", 30, 3)]
+    text = " ".join(block.text for block in training_blocks(curves) if isinstance(block, Text))
+    assert "in 2 stages (shaded in turn): 'experts' to step 20, 'calibrate' to step 30" in text
+    one = " ".join(
+        block.text for block in training_blocks(read_log(tmp_path / "one" / "log.jsonl")) if isinstance(block, Text)
+    )
+    assert "stage" not in one
+
+
+def test_the_experts_variety_is_drawn_where_it_can_change(tmp_path: Path) -> None:
+    def names(*shares: list[float]) -> set[str]:
+        records = [
+            {**record("epoch", 10 * n, dice=0.3), "routing": {"layer1": share}} for n, share in enumerate(shares, 1)
+        ]
+        draw(tmp_path, records)
+        blocks = training_blocks(read_log(tmp_path / "log.jsonl"))
+        return {block.name for block in blocks if hasattr(block, "name")}
+
+    assert "training-experts" in names([0.5, 0.5], [0.9, 0.1])
+    assert "training-experts" not in names([0.5, 0.5], [0.5, 0.5])  # each works alike by construction
+    assert "training-experts" not in names([0.9, 0.1])
