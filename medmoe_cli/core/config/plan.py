@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field
@@ -39,6 +40,9 @@ class Plan(Section):
         mirror_axes: network axes ('horizontal', 'vertical'; 'x', 'y', 'z' of 3D methods) that may be mirrored.
         mirror_swaps: by mirrored axis, pairs of label values that change places in a mirrored image (left and right).
         context_slices: neighbouring slices on each side that a slice is shown with (2D methods; 0: the slice alone).
+        shown: positions of the image's channels that the network sees, in its order; () for all of them.
+        members: of a collection, each with the rules of its own images; what this plan says of slice axis and
+            channels is then the largest member's.
         reasons: one line per value for `plan --explain`.
     """
 
@@ -58,10 +62,12 @@ class Plan(Section):
     mirror_axes: tuple[str, ...]
     mirror_swaps: dict[str, tuple[tuple[int, int], ...]] = Field(default_factory=dict)
     context_slices: int = 0
+    shown: tuple[int, ...] = ()
     batch_size: int
     num_experts: int
     fingerprint_sha256: str
     reasons: dict[str, str]
+    members: tuple[MemberPlan, ...] = ()
 
     @property
     def preprocessing_key(self) -> str:
@@ -71,8 +77,16 @@ class Plan(Section):
 
     @property
     def input_channels(self) -> int:
-        """Channels of the network's input: the image's own, of every slice shown, first slice first."""
-        return len(self.channels) * (2 * self.context_slices + 1)
+        """Channels of the network's input: those shown of the image, of every slice shown, first slice first."""
+        return len(self.shown or self.channels) * (2 * self.context_slices + 1)
+
+    @property
+    def shown_positions(self) -> tuple[int, ...] | None:
+        """Positions of the network's channels among the image's, of every slice shown; None where they are equal."""
+        own = len(self.channels)
+        if not self.shown or self.shown == tuple(range(own)):
+            return None
+        return tuple(place * own + channel for place in range(2 * self.context_slices + 1) for channel in self.shown)
 
     @property
     def file_values(self) -> dict[int, int]:
@@ -88,3 +102,56 @@ class Plan(Section):
     def class_names(self) -> tuple[str, ...]:
         """Class names in label order."""
         return tuple(sorted(self.labels, key=lambda name: self.labels[name]))
+
+    def member(self, name: str) -> MemberPlan:
+        """A collection's member of that name."""
+        return next(one for one in self.members if one.dataset == name)
+
+    def for_member(self, name: str) -> Plan:
+        """The plan by which an image is shown to the network as this member's are; classes are the collection's."""
+        own = self.member(name).plan
+        rules = {key: getattr(own, key) for key in ("slice_axis", "channels", "shown", "fingerprint_sha256")}
+        return self.model_copy(update={**rules, "members": (), "mirror_axes": self.mirror_axes})
+
+    def for_case(self, case_id: str) -> Plan:
+        """As `for_member`, of the member that a collection's case MEMBER/CASE belongs to; else this plan."""
+        return self.for_member(case_id.partition("/")[0]) if self.members else self
+
+
+class MemberPlan(Section):
+    """A collection's member.
+
+    Attributes:
+        dataset: its name.
+        modality: as its dataset.json says; '' when it does not.
+        dimensionality: of its images.
+        num_cases: training cases.
+        classes: its own classes to the collection's.
+        weight: how often it is drawn, times what its size gives.
+        selection_sha256: of the masks to train on; None for all there are.
+        plan: its own plan: slice axis, intensities and its classes in its own numbers, by which it is preprocessed.
+    """
+
+    dataset: str
+    modality: str = ""
+    dimensionality: int
+    num_cases: int
+    classes: dict[str, str]
+    weight: float = 1.0
+    selection_sha256: str | None = None
+    plan: Plan
+
+    def values(self, labels: Mapping[str, int]) -> dict[int, int]:
+        """The member's own label values, as preprocessed, to the collection's."""
+        return {self.plan.labels[own]: labels[common] for own, common in self.classes.items()}
+
+    def file_values(self, labels: Mapping[str, int]) -> dict[int, int]:
+        """The values in the member's label files to the collection's."""
+        return {self.plan.file_names[own]: labels[common] for own, common in self.classes.items()}
+
+    def known(self, labels: Mapping[str, int]) -> tuple[int, ...]:
+        """The collection's values of the classes that the member labels, ascending."""
+        return tuple(sorted({labels[common] for common in self.classes.values()}))
+
+
+Plan.model_rebuild()

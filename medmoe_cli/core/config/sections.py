@@ -34,6 +34,10 @@ class PlanConfig(Section):
     context_slices: int = Field(
         default=0, ge=0, le=8, description="neighbouring slices on each side that become input channels (2.5D)"
     )
+    member_channels: dict[str, tuple[int, ...]] = Field(
+        default_factory=dict,
+        description="collections: by member, positions of the image's channels that the network sees, in its order",
+    )
 
     @field_validator("window")
     @classmethod
@@ -68,6 +72,13 @@ class TrainConfig(Section):
         ge=0,
         description="slices without a label to train on, as a fraction of those with one; empty: all of them where "
         "label maps are learned, none where masks are prompted",
+    )
+    balance: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="collections: 0 draws members by their size and slices alike, 1 draws members equally often and "
+        "the classes of each too",
     )
     validation_every: int = Field(default=1, ge=1, description="epochs between validations")
     validation_limit: int | None = Field(

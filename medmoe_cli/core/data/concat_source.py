@@ -1,8 +1,12 @@
-"""ConcatSource: the samples of several datasets as one source, those of rare owners repeated."""
+"""ConcatSource: the samples of several datasets as one source, their labels in one numbering.
+
+Those of rare owners may be repeated (for a gate that must see every owner), and members of a collection may be drawn
+with weights instead (`data/balance.py`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,18 +23,21 @@ class SourcePart:
         name: of its dataset; begins the names of its samples.
         source: its samples.
         owner: which expert answers for them, 0 the general model.
-        offset: added to its label values, so that those of different datasets stay apart.
+        values: its label values to the joined ones, several to one perhaps; what it does not name becomes background.
+            None where they are the same.
+        known: joined label values that the dataset labels wherever they are; None for all.
     """
 
     name: str
     source: SampleSource
     owner: int = 0
-    offset: int = 0
+    values: Mapping[int, int] | None = None
+    known: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    part: SourcePart
+    part: int
     index: int
     copy: int = 0
 
@@ -48,11 +55,13 @@ class ConcatSource:
         names = [part.name for part in parts]
         if len(set(names)) < len(names):
             raise ValueError(f"two sources of one name: {', '.join(names)}")
+        self.parts = tuple(parts)
         by_owner: dict[int, list[_Item]] = {}
-        for part in parts:
-            by_owner.setdefault(part.owner, []).extend(_Item(part, index) for index in range(len(part.source)))
+        for place, part in enumerate(parts):
+            by_owner.setdefault(part.owner, []).extend(_Item(place, index) for index in range(len(part.source)))
         most = max((len(items) for items in by_owner.values()), default=0)
         self._items = [item for items in by_owner.values() for item in (_repeated(items, most) if balanced else items)]
+        self._tables = [None if part.values is None else _table(part.values) for part in parts]
 
     def __len__(self) -> int:
         """Number of samples, copies included."""
@@ -61,33 +70,53 @@ class ConcatSource:
     def key(self, index: int) -> str:
         """'DATASET/case_001:2'."""
         item = self._items[index]
-        return f"{item.part.name}/{item.part.source.key(item.index)}"
+        part = self.parts[item.part]
+        return f"{part.name}/{part.source.key(item.index)}"
+
+    def part_of(self, index: int) -> int:
+        """The position of the sample's part."""
+        return self._items[index].part
 
     def classes(self, index: int) -> tuple[int, ...]:
-        """Label values present, in the joined numbering."""
+        """Label values present, in the joined numbering, ascending."""
         item = self._items[index]
-        return tuple(value + item.part.offset for value in item.part.source.classes(item.index))
+        part = self.parts[item.part]
+        return _renamed(part.source.classes(item.index), part.values)
 
     def load(self, index: int, *, seed: int | None) -> Sample:
         """The part's sample, in the joined numbering and with its owner."""
         item = self._items[index]
         if seed is not None and item.copy:
             seed = derive_seed(seed, "copy", item.copy)
-        part, sample = item.part, item.part.source.load(item.index, seed=seed)
-        label, asked = sample.label, sample.asked
-        if part.offset:
-            if label is not None:
-                label = np.where(label > 0, label.astype(np.uint16) + np.uint16(part.offset), np.uint16(0))
-            if asked is not None:
-                asked = tuple(value + part.offset for value in asked)
+        part, table = self.parts[item.part], self._tables[item.part]
+        sample = part.source.load(item.index, seed=seed)
+        label, asked, known = sample.label, sample.asked, part.known
+        if sample.known is not None:
+            own = set(_renamed(sample.known, part.values))
+            known = tuple(sorted(own if known is None else own & set(known)))
+        if table is not None and label is not None:
+            label = table[np.minimum(label, len(table) - 1)]
         return replace(
             sample,
             label=label,
-            asked=asked,
+            asked=None if asked is None else _renamed(asked, part.values),
+            known=known,
             case_id=f"{part.name}/{sample.case_id}",
             owner=part.owner,
             copy=item.copy,
         )
+
+
+def _table(values: Mapping[int, int]) -> np.ndarray[tuple[int], np.dtype[np.uint16]]:
+    """Joined value by own value; the last entry stands for every value beyond."""
+    table = np.zeros(max(values, default=0) + 2, np.uint16)
+    for own, joined in values.items():
+        table[own] = joined
+    return table
+
+
+def _renamed(own: Sequence[int], values: Mapping[int, int] | None) -> tuple[int, ...]:
+    return tuple(own) if values is None else tuple(sorted({values[value] for value in own if value in values}))
 
 
 def _repeated(items: list[_Item], wanted: int) -> list[_Item]:

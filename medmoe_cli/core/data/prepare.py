@@ -54,11 +54,17 @@ class Prepared(SlicedScan):
         """One slice as the network sees it: image (C, S, S) and valid (S, S).
 
         With `context_slices` k its channels are those of the slices index-k .. index+k, first slice first, each
-        slice's own channels together; beyond the ends of the volume the edge slice is repeated.
+        slice's own channels together; beyond the ends of the volume the edge slice is repeated. Of the image's
+        channels those are shown that the plan names.
 
         Raises:
             DataError: values that the plan leaves as they are do not fit into half precision.
         """
+        seen = self._amid_neighbours(index)
+        places = self.plan.shown_positions
+        return seen if places is None else FittedImage(image=seen.image[list(places)], valid=seen.valid)
+
+    def _amid_neighbours(self, index: int) -> FittedImage:
         shown = shown_slices(index, num_slices=self.num_slices, context=self.plan.context_slices)
         if len(shown) == 1:
             return self.lone_slice(index)

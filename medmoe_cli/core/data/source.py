@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -45,7 +46,7 @@ class SliceSource:
         augment: AugmentConfig | None = None,
         empty_fraction: float | None = 0.0,
     ) -> None:
-        self._store, self._context = store, plan.context_slices
+        self._store, self._context, self._shown = store, plan.context_slices, plan.shown_positions
         self._records = {case: records[case] for case in cases}
         self._dtype = np.uint8 if len(plan.labels) <= np.iinfo(np.uint8).max else np.uint16
         labelled: list[tuple[str, int]] = []
@@ -110,4 +111,6 @@ class SliceSource:
             case_id=case,
             index=position,
         )
-        return sample if seed is None or self._augment is None else self._augment(sample, seed)
+        if seed is not None and self._augment is not None:
+            sample = self._augment(sample, seed)
+        return sample if self._shown is None else replace(sample, image=sample.image[list(self._shown)])

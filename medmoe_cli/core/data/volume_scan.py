@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -113,6 +113,8 @@ def prepare_scan(image: Image, plan: Plan) -> Prepared | VolumeScan:
     if plan.dims == 2:
         return prepare(image, plan)
     volume = prepare_volume(image, plan)
+    if plan.shown_positions is not None:
+        volume = replace(volume, image=volume.image[list(plan.shown_positions)])
     return VolumeScan(
         image=image,
         plan=plan,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -57,7 +58,7 @@ class VolumeSource:
         augment: AugmentConfig | None = None,
         min_voxels: int = MIN_VOXELS,
     ) -> None:
-        self._store, self._side = store, plan.input_size
+        self._store, self._side, self._shown = store, plan.input_size, plan.shown_positions
         self._records = {case: records[case] for case in cases}
         self._dtype = np.uint8 if len(plan.labels) <= np.iinfo(np.uint8).max else np.uint16
         present = [
@@ -114,7 +115,9 @@ class VolumeSource:
             index=0,
             asked=(label,),
         )
-        return sample if seed is None or self._augment is None else self._augment(sample, seed)
+        if seed is not None and self._augment is not None:
+            sample = self._augment(sample, seed)
+        return sample if self._shown is None else replace(sample, image=sample.image[list(self._shown)])
 
 
 def window_start(found: LabelledObject, side: int, *, rng: np.random.Generator | None) -> Place:

@@ -20,6 +20,8 @@ class Sample:
         case_id: the case it comes from.
         index: the slice along the plan's slice axis (0 for 2D images and volumes).
         asked: label values that may be asked for; None: every one present.
+        known: label values that were looked for when the sample was labelled, so that one which is not there is known
+            to be absent; the other classes may be anywhere in the background. None: every class.
         owner: which expert answers for the sample, counted from 1; 0 the general model.
         copy: in a source that repeats samples under their names, which repetition it is; each is drawn anew.
     """
@@ -30,6 +32,7 @@ class Sample:
     case_id: str
     index: int
     asked: tuple[int, ...] | None = None
+    known: tuple[int, ...] | None = None
     owner: int = 0
     copy: int = 0
 

@@ -181,7 +181,8 @@ def load_data(
             source = VolumeSource(store=ready.store, records=ready.records, cases=ids, plan=own)  # noqa: B023 - called here
             # The content belongs to the name: features cached for it are those of these bytes.
             name = f"{dataset.name}@{content[:8]}"  # noqa: B023
-            return SourcePart(name=name, source=source, owner=one.owner, offset=offset)  # noqa: B023
+            values = {value: offset + value for value in own.labels.values()}  # noqa: B023
+            return SourcePart(name=name, source=source, owner=one.owner, values=values)  # noqa: B023
 
         training.append(part(taught))
         held_out.append(part(cases.validation))

@@ -31,7 +31,11 @@ def run_identity(
         values = getattr(resolved, section).model_dump(mode="json")
         identity |= {f"{section}.{key}": json.dumps(value, sort_keys=True) for key, value in values.items()}
     del identity["train.precision"]
-    identity["plan"] = value_sha256(plan.model_dump(mode="json", exclude={"reasons"}))[:_SHORT]
+    apart = {"reasons"}
+    if not plan.members:  # what is about collections alone is not part of any other run
+        apart |= {"members", "shown"}
+        del identity["train.balance"], identity["plan.member_channels"]
+    identity["plan"] = value_sha256(plan.model_dump(mode="json", exclude=apart))[:_SHORT]
     identity["data.fingerprint"] = plan.fingerprint_sha256[:_SHORT]
     identity["data.inputs"] = inputs[:_SHORT]
     identity["data.training cases"] = value_sha256(cases.train)[:_SHORT]

@@ -15,10 +15,15 @@ from medmoe_cli.core.imaging.sample import Sample
 from tests.tools.tiny_segmenter import DiscSource
 
 
+def apart(offset: int) -> dict[int, int]:
+    """Two label values, this far from their own."""
+    return {1: 1 + offset, 2: 2 + offset}
+
+
 def joined(*sizes: tuple[int, int], balanced: bool = False) -> ConcatSource:
     """Sources of `size` samples for `owner`, label values 10 apart."""
     parts = [
-        SourcePart(name=f"set{place}", source=DiscSource(size, seed=place), owner=owner, offset=10 * place)
+        SourcePart(name=f"set{place}", source=DiscSource(size, seed=place), owner=owner, values=apart(10 * place))
         for place, (size, owner) in enumerate(sizes)
     ]
     return ConcatSource(parts, balanced=balanced)
@@ -79,7 +84,7 @@ def test_two_datasets_of_one_name_are_refused(tmp_path: Path) -> None:
 
 
 def test_many_classes_do_not_overflow() -> None:
-    source = ConcatSource([SourcePart(name="far", source=DiscSource(1), offset=300)])
+    source = ConcatSource([SourcePart(name="far", source=DiscSource(1), values=apart(300))])
     label = source.load(0, seed=None).label
     assert label is not None
     assert label.max() == 302
