@@ -68,6 +68,8 @@ def plan(
         for key in _KEYS:
             if key in decided.reasons:
                 console.print(f"{key}: {decided.reasons[key]}")
+        for about, reason in result.method_reasons.items():
+            console.print(f"{about}: {reason}")
     else:
         console.table(
             f"plan of {decided.dataset} for {decided.method}, preset {decided.preset}",

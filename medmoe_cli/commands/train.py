@@ -17,7 +17,7 @@ _MILLION = 1e6
 
 def train(
     context: typer.Context,
-    method: Annotated[str, typer.Option(help="The method to train: segmote, moe-sam or sam-med3d-moe.")],
+    method: Annotated[str, typer.Option(help="The method to train: segmote, moe-sam, da-sam3 or sam-med3d-moe.")],
     data: Annotated[str, typer.Option(help="A dataset's name in the workspace, or its folder.")],
     preset: Annotated[
         str | None, typer.Option(help="A preset's name or YAML file; chosen by what is there when not given.")
@@ -27,6 +27,10 @@ def train(
         str | None, typer.Option(help="The run's name. Default: run-001, run-002 and so on; with --resume the newest.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run from its last checkpoint.")] = False,
+    stage: Annotated[
+        str | None,
+        typer.Option(help="Train one stage alone; a later stage goes on with the newest run, or the one named."),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training samples.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many updates, whatever the epochs.")] = None,
     device: Annotated[str, typer.Option("--device", "-d", help="auto, cpu, cuda or cuda:1.")] = "auto",
@@ -55,6 +59,7 @@ def train(
         fold=fold,
         name=name,
         resume=resume,
+        stage=stage,
         epochs=epochs,
         steps=steps,
         device=device,
@@ -73,6 +78,13 @@ def train(
         console.next_command(f"medmoe train --method {method} --data {data} --preset {preset or result.preset}")
         return
     _show_training(console, result)
+    following = result.trained.next_stage if result.trained is not None else None
+    if following is not None:
+        name = result.run.split("/")[-2]
+        console.next_command(
+            f"medmoe train --method {method} --data {data} --fold {fold} --name {name} --stage {following}"
+        )
+        return
     console.next_command(f"medmoe predict -i SCANS -o MASKS -m {result.run}")
 
 

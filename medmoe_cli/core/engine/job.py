@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from medmoe_cli.core.base.errors import CheckpointError
+from medmoe_cli.core.base.errors import CheckpointError, ConfigError
+from medmoe_cli.core.base.suggest import did_you_mean
 from medmoe_cli.core.config.sections import TrainConfig
 from medmoe_cli.core.engine.state import differences
 from medmoe_cli.core.engine.validate import Validation
@@ -31,6 +32,7 @@ class Job:
         preprocessing_key: how the samples were made; part of the feature cache's key.
         features: folder of the dataset's feature caches; None turns caching off.
         resume_command: what to type to go on after an interruption.
+        stage: train this stage alone, once those before it are done; None for all.
         after_epoch: called when an epoch's log line is written (redraws progress.png).
     """
 
@@ -47,6 +49,7 @@ class Job:
     features: Path | None
     resume_command: str
     after_epoch: Callable[[], None]
+    stage: str | None = None
 
     @property
     def binary(self) -> bool:
@@ -66,6 +69,7 @@ class Trained:
         last: the last checkpoint.
         best_dice: its mean validation Dice; None without validation.
         validation: the last validation; None when nothing was left to train.
+        next_stage: the stage that is still to come, when one was trained alone; None at the end.
     """
 
     steps: int
@@ -75,6 +79,7 @@ class Trained:
     last: Path
     best_dice: float | None
     validation: Validation | None
+    next_stage: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,6 +104,33 @@ def spans(stages: tuple[Stage, ...], total_steps: int) -> list[Span]:
         found.append(Span(stage=stage, start=start, end=end))
         start = end
     return found
+
+
+def spans_to_run(found: list[Span], only: str | None, *, done: int, resume_command: str) -> list[Span]:
+    """The spans up to the one that is wanted alone; all of them where none is.
+
+    Args:
+        found: of all stages.
+        only: name of the stage to train alone.
+        done: steps made so far.
+        resume_command: for the error.
+
+    Raises:
+        ConfigError: there is no such stage, or one before it is not finished.
+    """
+    if only is None:
+        return found
+    names = [span.stage.name for span in found]
+    if only not in names:
+        raise ConfigError(f"no stage '{only}'", why=did_you_mean(only, names), fix=f"--stage {' or '.join(names)}")
+    place = names.index(only)
+    if place and done < found[place - 1].end:
+        raise ConfigError(
+            f"stage '{only}' comes after '{names[place - 1]}'",
+            why=f"{done} of its {found[place - 1].end} steps are done",
+            fix=f"{resume_command} --stage {names[place - 1]}",
+        )
+    return found[: place + 1]
 
 
 # What may change when a run is resumed: it moves work about, not results.

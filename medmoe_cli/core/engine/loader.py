@@ -41,6 +41,8 @@ class Loading:
         choosers: of first prompts: one in training, one per prompt kind in validation, none for the automatic task.
         cache: features of a frozen encoder instead of images.
         augment: off for validation and cached features.
+        absent_share: share of an image's queries that ask by name for a class that is not there.
+        all_absent: ask for every absent class, whatever their share; for validation.
     """
 
     source: SampleSource
@@ -50,6 +52,14 @@ class Loading:
     choosers: tuple[PromptChooser, ...]
     cache: FeatureCache | None
     augment: bool
+    absent_share: float = 0.0
+    all_absent: bool = False
+
+    @property
+    def asks_absent(self) -> bool:
+        """True when queries may name what is not there; a box or a point cannot."""
+        named = bool(self.choosers) and all(chooser.text_only for chooser in self.choosers)
+        return named and (self.all_absent or self.absent_share > 0)
 
 
 class DrawDataset(Dataset[Item | MedMoEError]):
@@ -85,22 +95,24 @@ class DrawDataset(Dataset[Item | MedMoEError]):
             maps=None if what.cache is None else what.cache.read(key),
             label=label,
             valid=sample.valid,
-            queries=self._queries(label, sample.valid, present, base),
+            queries=self._queries(label, sample.valid, present, _absent(label, sample, what.values), base),
             finite=bool(np.isfinite(sample.image).all()),
             owner=sample.owner,
         )
 
     def _queries(
-        self, label: NDArray[np.int64], valid: NDArray[np.bool_], present: Sequence[int], base: int
+        self,
+        label: NDArray[np.int64],
+        valid: NDArray[np.bool_],
+        present: Sequence[int],
+        absent: Sequence[int],
+        base: int,
     ) -> tuple[Query, ...]:
         what = self.loading
-        if not what.choosers or not present:
+        if not what.choosers:
             return ()
-        chosen = list(present)
-        if what.max_queries is not None and len(chosen) > what.max_queries:
-            chosen = sorted(generator(base, "classes").choice(chosen, what.max_queries, replace=False).tolist())
         queries = []
-        for position in chosen:
+        for position in self._asked(present, absent if what.asks_absent else (), base):
             mask = (label == position + 1) & valid
             prompts = tuple(
                 chooser.first(mask, class_index=position, rng=generator(base, "prompt", position))
@@ -112,6 +124,28 @@ class DrawDataset(Dataset[Item | MedMoEError]):
                 )
             )
         return tuple(queries)
+
+    def _asked(self, present: Sequence[int], absent: Sequence[int], base: int) -> list[int]:
+        """Which classes to ask for: those that are there, and the share of those that are not."""
+        what = self.loading
+        most = what.max_queries
+        if what.all_absent or not absent:
+            return sorted([*_some(present, most, base, "classes"), *absent])
+        # With enough of both, each query asks for something absent with the same probability.
+        wanted = len(present) if most is None else most
+        num_absent = int(generator(base, "absent").binomial(max(wanted, 1), what.absent_share))
+        if not present:
+            num_absent = max(num_absent, 1)
+        num_absent = min(num_absent, len(absent))
+        shown = _some(present, max(wanted - num_absent, 1), base, "classes")
+        return sorted([*shown, *_some(absent, num_absent, base, "absent classes")])
+
+
+def _some(positions: Sequence[int], most: int | None, base: int, what: str) -> list[int]:
+    """All of them, or as many as wanted, drawn."""
+    if most is None or len(positions) <= most:
+        return list(positions)
+    return sorted(generator(base, what).choice(list(positions), most, replace=False).tolist())
 
 
 def _collate(items: list[Item | MedMoEError]) -> Batch | MedMoEError:
@@ -211,3 +245,17 @@ def _present(label: NDArray[np.int64], sample: Sample, values: Sequence[int]) ->
     counts = np.bincount(label[sample.valid], minlength=1)
     seen = [int(position) - 1 for position in np.flatnonzero(counts) if position > 0]
     return seen if sample.asked is None else [position for position in seen if values[position] in sample.asked]
+
+
+def _absent(label: NDArray[np.int64], sample: Sample, values: Sequence[int]) -> list[int]:
+    """Positions (from 0) of the classes that were looked for, may be asked for, and are nowhere in the sample."""
+    if sample.label is None:
+        return []
+    there = set(np.unique(label).tolist())
+    return [
+        position
+        for position, value in enumerate(values)
+        if position + 1 not in there
+        and (sample.known is None or value in sample.known)
+        and (sample.asked is None or value in sample.asked)
+    ]

@@ -18,7 +18,7 @@ from medmoe_cli.core.base.errors import ConfigError
 from medmoe_cli.core.base.suggest import did_you_mean
 from medmoe_cli.core.nn.segmenter import Output, View
 
-LOSS_NAMES = ("dice", "focal", "bce", "cross_entropy", "score", "owner")
+LOSS_NAMES = ("dice", "batch_dice", "focal", "bce", "cross_entropy", "score", "owner", "presence")
 MASK_LOSSES = frozenset({"dice", "focal", "bce"})
 GATE = "gate"  # the place in `Output.routing` whose choice the owner loss teaches
 _SMOOTH = 1.0  # one pixel in numerator and denominator: an empty mask answered by an empty mask costs nothing
@@ -54,18 +54,22 @@ def dice_loss(logits: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
     return 1 - (2 * overlap + _SMOOTH) / (total + _SMOOTH)
 
 
-def multi_class_dice_loss(logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
+def multi_class_dice_loss(logits: Tensor, labels: Tensor, valid: Tensor, *, over_batch: bool = False) -> Tensor:
     """Soft Dice over softmax channels, background included, (Q,): the mean over the C channels.
 
     Args:
         logits: (Q, C, *S).
         labels: int64 (Q, *S) in [0, C).
         valid: bool (Q, *S).
+        over_batch: sums over all queries (the public code of MoE-SAM; nnU-Net's batch Dice). Image by image, a class
+            that most images lack is pushed to nothing by all of them.
     """
     probabilities = logits.float().softmax(dim=1) * valid.unsqueeze(1)
     truth = F.one_hot(labels, logits.shape[1]).movedim(-1, 1).float() * valid.unsqueeze(1)
     overlap = (probabilities * truth).flatten(2).sum(2)
     total = probabilities.flatten(2).sum(2) + truth.flatten(2).sum(2)
+    if over_batch:
+        overlap, total = (sums.sum(0, keepdim=True).expand_as(sums) for sums in (overlap, total))
     return (1 - (2 * overlap + _SMOOTH) / (total + _SMOOTH)).mean(dim=1)
 
 
@@ -123,6 +127,20 @@ def owner_loss(output: Output, owners: Tensor | None) -> Tensor:
     return F.cross_entropy(gate.logits.float(), owners, reduction="none")
 
 
+def presence_loss(output: Output, masks: Tensor, valid: Tensor) -> Tensor:
+    """Binary cross-entropy of the presence that is claimed against whether there is anything of the mask, (Q,).
+
+    Raises:
+        ConfigError: the method tells no presence.
+    """
+    if output.score_logits is None:
+        raise ConfigError(
+            "loss 'presence' does not apply", why="the answers come without presence", fix="choose another loss"
+        )
+    there = (masks & valid.unsqueeze(1)).flatten(1).any(1)
+    return F.binary_cross_entropy_with_logits(output.score_logits.float(), there.float(), reduction="none")
+
+
 def combine(output: Output, target: Target, weights: Mapping[str, float]) -> dict[str, Tensor]:
     """The weighted losses of one answer by name, each a scalar (mean over queries); 'aux_*' are the method's own.
 
@@ -140,6 +158,8 @@ def combine(output: Output, target: Target, weights: Mapping[str, float]) -> dic
             continue
         if name == "owner":
             losses = [owner_loss(output, target.owners)]
+        elif name == "presence":
+            losses = [presence_loss(output, masks, valid)]
         elif name in MASK_LOSSES and output.views:
             losses = [_of_view(name, view, target) for view in output.views]
         else:
@@ -189,6 +209,8 @@ def _one(
 ) -> Tensor:
     if name == "dice":
         return multi_class_dice_loss(logits, masks, valid) if multi_class else dice_loss(logits, masks, valid)
+    if name == "batch_dice" and multi_class:
+        return multi_class_dice_loss(logits, masks, valid, over_batch=True)
     if name == "cross_entropy" and multi_class:
         return cross_entropy_loss(logits, masks, valid)
     if not multi_class:

@@ -35,11 +35,16 @@ class PromptChooser:
     mask_size: tuple[int, ...]
     random: bool
 
+    @property
+    def text_only(self) -> bool:
+        """True when queries are asked by name alone, so that what is not there can be asked for."""
+        return {kind for kind, weight in self.mix.items() if weight > 0} == {"text"}
+
     def first(self, mask: NDArray[np.bool_], *, class_index: int, rng: np.random.Generator) -> QueryPrompt:
         """The first prompt for one mask.
 
         Args:
-            mask: bool (*S), not empty.
+            mask: bool (*S), not empty unless asked by text alone.
             class_index: its class, for text prompts.
             rng: the query's own.
         """

@@ -27,11 +27,15 @@ def training_samples(job: Job, stage: Stage, cache: FeatureCache | None) -> Load
         choosers=(training_chooser(stage, job.segmenter.mask_size),) if stage.task == "prompted" else (),
         cache=cache,
         augment=cache is None,
+        absent_share=stage.absent_share,
     )
 
 
 def validation_samples(job: Job, stage: Stage, cache: FeatureCache | None) -> Loading:
-    """Every class of every image, once per prompt kind, nothing drawn at random."""
+    """Every class of every image, once per prompt kind, nothing drawn at random.
+
+    A stage that trains on absent classes is measured on them too, on all of each image's.
+    """
     assert job.validation is not None
     choosers = validation_choosers(stage, job.segmenter.mask_size, kinds=job.segmenter.prompt_kinds, binary=job.binary)
     return Loading(
@@ -42,6 +46,7 @@ def validation_samples(job: Job, stage: Stage, cache: FeatureCache | None) -> Lo
         choosers=choosers if stage.task == "prompted" else (),
         cache=cache,
         augment=False,
+        all_absent=stage.absent_share > 0,
     )
 
 

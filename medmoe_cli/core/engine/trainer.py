@@ -26,7 +26,7 @@ from medmoe_cli.core.engine.batch import Batch
 from medmoe_cli.core.engine.checkpoint import Checkpoints, Snapshot, read_snapshot
 from medmoe_cli.core.engine.device import Compute
 from medmoe_cli.core.engine.feature_cache import FeatureCache
-from medmoe_cli.core.engine.job import Job, Span, Trained, check_identity, spans
+from medmoe_cli.core.engine.job import Job, Span, Trained, check_identity, spans, spans_to_run
 from medmoe_cli.core.engine.loader import Loader
 from medmoe_cli.core.engine.log import RunLog
 from medmoe_cli.core.engine.order import Order
@@ -116,14 +116,22 @@ class Trainer:
             last=self.checkpoints.path(self.state.step),
             best_dice=self.state.best_dice,
             validation=self.validation,
+            next_stage=self._next_stage(),
         )
 
+    def _next_stage(self) -> str | None:
+        found = spans(self.job.segmenter.stages(), self.total_steps)
+        return next((span.stage.name for span in found if span.end > self.state.step), None)
+
     def _run_stages(self) -> None:
-        for span in spans(self.job.segmenter.stages(), self.total_steps):
+        found = spans(self.job.segmenter.stages(), self.total_steps)
+        for span in spans_to_run(found, self.job.stage, done=self.state.step, resume_command=self.job.resume_command):
             if self.state.step > span.end or (self.state.step == span.end and not self._epoch_is_open()):
                 continue
             running = self._begin(span)
             self._run_span(running)
+            if self.job.stage == span.stage.name and self.state.step not in self.checkpoints.steps():
+                self._save(running)
             if running.average is not None and span.end < self.total_steps:
                 running.average.swap()  # the next stage begins from this one's average
 

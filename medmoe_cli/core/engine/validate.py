@@ -21,9 +21,11 @@ from medmoe_cli.core.engine.order import Draw
 from medmoe_cli.core.engine.signals import StopFlag
 from medmoe_cli.core.engine.step import encode_batch, no_prompts
 from medmoe_cli.core.nn.prompts import collate
-from medmoe_cli.core.nn.segmenter import Segmenter, Stage
+from medmoe_cli.core.nn.segmenter import Output, Segmenter, Stage
 
 AUTOMATIC = "automatic"
+ABSENT = "absent"  # named, and not in the image: the Dice of an empty answer is 1, of any other 0
+_PRESENT = 0.5  # the probability of presence from which on a mask is given
 _QUERIES_TOGETHER = 32  # a slice may show a hundred classes
 
 
@@ -32,10 +34,11 @@ class Validation:
     """Mean Dice over instances, in [0, 1].
 
     Attributes:
-        score: mean over prompt kinds; the best checkpoint has the highest.
-        dice: by prompt kind ('box', 'point', 'text', 'none', or 'automatic').
+        score: mean over prompt kinds; the best checkpoint has the highest. Names of absent classes count as a kind:
+            a model that finds everything everywhere is no good one.
+        dice: by prompt kind ('box', 'point', 'text', 'none', 'absent', or 'automatic').
         by_class: by prompt kind and label value.
-        num_instances: instances asked for, per prompt kind.
+        num_instances: instances asked for, per prompt kind; absent ones not counted.
         num_samples: images.
     """
 
@@ -113,9 +116,19 @@ def _measure_prompted(
         rows = features.take(index_Q[part])
         for chooser, prompts in zip(loading.choosers, batch.prompts, strict=True):
             asked = collate(prompts[part], mask_size=segmenter.mask_size).to(compute.device)
-            answered = (segmenter.decode(rows, asked).logits > 0).squeeze(1)
-            for value, dice in zip(batch.values[part], _dice(answered & valid[part], masks[part]), strict=True):
-                found[chooser.name][value].append(float(dice))
+            answered = _answered(segmenter, segmenter.decode(rows, asked)) & valid[part]
+            there = masks[part].flatten(1).any(1).tolist()
+            for value, dice, present in zip(batch.values[part], _dice(answered, masks[part]), there, strict=True):
+                found[chooser.name if present else ABSENT][value].append(float(dice))
+
+
+def _answered(segmenter: Segmenter, output: Output) -> Tensor:
+    """The masks that prediction would give, bool (Q, *S): empty where the model says that nothing is there."""
+    answered = (output.logits > 0).squeeze(1)
+    if segmenter.scores_are_presence and output.scores is not None:
+        there_Q = output.scores >= _PRESENT
+        answered = answered & there_Q.view(-1, *(1,) * (answered.ndim - 1))
+    return answered
 
 
 def _measure_automatic(
@@ -147,7 +160,7 @@ def _dice(answered: Tensor, wanted: Tensor) -> NDArray[np.float64]:
 
 def _summary(found: dict[str, dict[int, list[float]]], *, num_samples: int) -> Validation:
     dice = {kind: _mean([item for items in classes.values() for item in items]) for kind, classes in found.items()}
-    counts = [sum(len(items) for items in classes.values()) for classes in found.values()]
+    counts = [sum(len(items) for items in classes.values()) for kind, classes in found.items() if kind != ABSENT]
     return Validation(
         score=_mean(list(dice.values())),
         dice=dice,

@@ -2,21 +2,25 @@
 
 Under WORKSPACE/preprocessed/NAME/ it keeps `fingerprint.json`, `inputs.json` (what the fingerprint was computed from),
 `splits_final.json`, and `plans/PRESET.json`, one per preset. A fingerprint is measured again when the input files
-change; a plan is decided anew every time, which takes no time.
+change; a plan is decided anew every time, which takes no time. The fingerprints of a collection's members lie where
+theirs do when they are planned by themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from medmoe_cli.core.base import jsonio
 from medmoe_cli.core.base.progress import Reporter
 from medmoe_cli.core.base.workspace import Workspace
+from medmoe_cli.core.config.card import Card
 from medmoe_cli.core.config.fingerprint import Fingerprint
 from medmoe_cli.core.config.plan import Plan
 from medmoe_cli.core.config.sections import PlanConfig
+from medmoe_cli.core.data.collection_plan import joint_fingerprint, make_collection_plan
 from medmoe_cli.core.data.dataset import Dataset
 from medmoe_cli.core.data.fingerprint import measure
 from medmoe_cli.core.data.index import open_dataset
@@ -26,6 +30,7 @@ from medmoe_cli.core.data.planner import make_plan
 from medmoe_cli.core.data.splits import all_splits, unassigned
 from medmoe_cli.core.data.stored import read_stored
 from medmoe_cli.core.models.registry import card as find_card
+from medmoe_cli.core.models.registry import method as find_method
 from medmoe_cli.core.workflows.configure import choose_preset, configure
 from medmoe_cli.core.workflows.device_memory import device_memory
 from medmoe_cli.core.workflows.run_record import RunRecorder
@@ -45,6 +50,7 @@ class Planned:
         inputs: the files they were taken from.
         folder: the dataset's folder under WORKSPACE/preprocessed.
         measured: False when an earlier fingerprint was still true.
+        members: of a collection, each with its own part of the plan.
     """
 
     dataset: Dataset
@@ -53,11 +59,23 @@ class Planned:
     inputs: Inputs
     folder: Path
     measured: bool
+    members: tuple[Planned, ...] = ()
 
     @property
     def plan_file(self) -> Path:
         """Where the plan lies."""
         return self.folder / PLANS_FOLDER / f"{self.plan.preset}.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedMember:
+    """A member's own numbers: cases, patients, classes of the collection that it labels, and its fingerprint's file."""
+
+    dataset: str
+    num_cases: int
+    num_patients: int
+    num_classes: int
+    fingerprint_file: Path
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +89,8 @@ class PlanResult:
         num_cases, num_patients, num_folds: of the training cases.
         preset_why: why this preset; '' when it was named.
         warnings: what deserves a look.
+        members: of a collection.
+        method_reasons: what the method decides itself, and why, by what it is about.
     """
 
     plan: Plan
@@ -82,6 +102,8 @@ class PlanResult:
     num_folds: int
     preset_why: str
     warnings: tuple[str, ...]
+    method_reasons: Mapping[str, str]
+    members: tuple[PlannedMember, ...] = ()
 
 
 def run_plan(
@@ -139,6 +161,17 @@ def run_plan(
             num_folds=len(all_splits(dataset, folder=planned.folder)),
             preset_why=chosen.why,
             warnings=tuple(run.warnings),
+            members=tuple(
+                PlannedMember(
+                    dataset=one.dataset.name,
+                    num_cases=len(one.dataset.training),
+                    num_patients=len({case.patient for case in one.dataset.training}),
+                    num_classes=len(set(dataset.member(one.dataset.name).classes.values())),
+                    fingerprint_file=one.folder / FINGERPRINT_NAME,
+                )
+                for one in planned.members
+            ),
+            method_reasons=find_method(method).explain(resolved.model, planned.plan),
         )
 
 
@@ -164,12 +197,8 @@ def ensure_plan(
     Raises:
         As `run_plan`.
     """
-    folder = workspace.preprocessed / dataset.name
-    fingerprint, inputs, measured = _fingerprint(dataset, folder, workers=workers, reporter=reporter, write=write)
     memory = device_memory(device)
-    plan = make_plan(
-        dataset=dataset,
-        fingerprint=fingerprint,
+    planning = _Planning(
         card=find_card(method),
         method=method,
         preset=preset,
@@ -177,13 +206,80 @@ def ensure_plan(
         memory_bytes=memory.num_bytes,
         cuda=memory.cuda,
     )
-    planned = Planned(
-        dataset=dataset, plan=plan, fingerprint=fingerprint, inputs=inputs, folder=folder, measured=measured
-    )
+    plan_it = _plan_collection if dataset.members else _plan_dataset
+    planned = plan_it(dataset, workspace, planning, workers=workers, reporter=reporter, write=write)
     if write:
-        jsonio.write(planned.plan_file, plan)
+        jsonio.write(planned.plan_file, planned.plan)
     _warn(planned, reporter, write=write)
     return planned
+
+
+class _Planning(TypedDict):
+    """What the planners take besides the data."""
+
+    card: Card
+    method: str
+    preset: str
+    overrides: PlanConfig
+    memory_bytes: int
+    cuda: bool
+
+
+def _plan_dataset(
+    dataset: Dataset,
+    workspace: Workspace,
+    planning: _Planning,
+    *,
+    workers: int | None,
+    reporter: Reporter,
+    write: bool,
+) -> Planned:
+    folder = workspace.preprocessed / dataset.name
+    fingerprint, inputs, measured = _fingerprint(dataset, folder, workers=workers, reporter=reporter, write=write)
+    plan = make_plan(dataset=dataset, fingerprint=fingerprint, **planning)
+    return Planned(dataset=dataset, plan=plan, fingerprint=fingerprint, inputs=inputs, folder=folder, measured=measured)
+
+
+def _plan_collection(
+    dataset: Dataset,
+    workspace: Workspace,
+    planning: _Planning,
+    *,
+    workers: int | None,
+    reporter: Reporter,
+    write: bool,
+) -> Planned:
+    """Measure every member in its own folder, then plan them together."""
+    facts = {}
+    for member in dataset.members:
+        folder = workspace.preprocessed / member.name
+        facts[member.name] = _fingerprint(member.dataset, folder, workers=workers, reporter=reporter, write=write)
+    fingerprints = {name: fingerprint for name, (fingerprint, _, _) in facts.items()}
+    plan = make_collection_plan(dataset=dataset, fingerprints=fingerprints, **planning)
+    members = tuple(
+        Planned(
+            dataset=member.dataset,
+            plan=plan.member(member.name).plan,
+            fingerprint=facts[member.name][0],
+            inputs=facts[member.name][1],
+            folder=workspace.preprocessed / member.name,
+            measured=facts[member.name][2],
+        )
+        for member in dataset.members
+    )
+    return Planned(
+        dataset=dataset,
+        plan=plan,
+        fingerprint=joint_fingerprint(dataset, fingerprints, {one.dataset: one.plan for one in plan.members}),
+        inputs=Inputs(
+            dataset=dataset.name,
+            channels=(),
+            cases={f"{one.dataset.name}/{case}": files for one in members for case, files in one.inputs.cases.items()},
+        ),
+        folder=workspace.preprocessed / dataset.name,
+        measured=any(one.measured for one in members),
+        members=members,
+    )
 
 
 def _fingerprint(

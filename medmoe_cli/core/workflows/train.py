@@ -18,6 +18,7 @@ from medmoe_cli.core.base.hashing import value_sha256
 from medmoe_cli.core.base.lock import exclusive
 from medmoe_cli.core.base.progress import Reporter, Silent
 from medmoe_cli.core.base.seeds import derive_seed
+from medmoe_cli.core.base.suggest import did_you_mean
 from medmoe_cli.core.base.workspace import Workspace
 from medmoe_cli.core.config.plan import Plan
 from medmoe_cli.core.config.presets import Resolved, resolved_yaml
@@ -92,11 +93,7 @@ def run_train(*, workspace: Workspace, options: TrainOptions, reporter: Reporter
         if not options.resume:
             _preset(workspace, options, None)  # a typo is said before the data are looked at
         dataset = open_dataset(workspace.dataset(options.data))
-        begun = (
-            find_resumable(workspace, dataset=dataset.name, method=options.method, run=options.name, fold=options.fold)
-            if options.resume
-            else None
-        )
+        begun = _begun(workspace, dataset, options) if options.resume else None
         chosen = _preset(workspace, options, begun)
         resolved = _configure(chosen, options)
         run.seed = resolved.train.seed
@@ -107,6 +104,14 @@ def run_train(*, workspace: Workspace, options: TrainOptions, reporter: Reporter
             if not options.dry_run:
                 ensure_checked(workspace=workspace, data=options.data, workers=_workers(resolved), reporter=inner)
             planned = _plan(workspace, dataset, resolved, options, begun, inner)
+        if options.stage is not None and begun is None and not _begins(options.stage, planned.plan, resolved):
+            options = replace(options, resume=True)
+            begun = _begun(workspace, dataset, options)
+            chosen = _preset(workspace, options, begun)
+            resolved = _configure(chosen, options)
+            run.seed = resolved.train.seed
+            with fabric.rank_zero_first():
+                planned = _plan(workspace, dataset, resolved, options, begun, inner)
         training = _Training(workspace, options, chosen, resolved, planned, compute, fabric, inner)
         if options.dry_run:
             return training.dry_run()
@@ -305,6 +310,7 @@ class _Training:
             preprocessing_key=_content_key(self.plan, samples.content),
             features=self.planned.folder / "features" if folder is not None else None,
             resume_command=f"{self._command(folder)} --resume" if folder is not None else "",
+            stage=self.options.stage,
             after_epoch=_Redraw(self, folder) if folder is not None else _nothing,
         )
 
@@ -372,11 +378,29 @@ def _nothing() -> None:
     """Nothing to redraw."""
 
 
+def _begun(workspace: Workspace, dataset: Dataset, options: TrainOptions) -> RunFolder:
+    return find_resumable(workspace, dataset=dataset.name, method=options.method, run=options.name, fold=options.fold)
+
+
 def _preset(workspace: Workspace, options: TrainOptions, begun: RunFolder | None) -> ChosenPreset:
     """A resumed run's own configuration unless a preset is named; else as for every verb."""
     if begun is not None and options.preset is None:
         return ChosenPreset(preset=read_config(begun.path), why="the run's own configuration")
     return choose_preset(workspace, options.method, options.preset)
+
+
+def _begins(stage: str, plan: Plan, resolved: Resolved) -> bool:
+    """True when that is the method's first stage; its network is laid out without memory to tell.
+
+    Raises:
+        ConfigError: no stage of that name.
+    """
+    with torch.device("meta"):
+        stages = find_method(plan.method).build(resolved.model, plan, restore=True).stages()
+    names = [one.name for one in stages]
+    if stage not in names:
+        raise ConfigError(f"no stage '{stage}'", why=did_you_mean(stage, names), fix=f"--stage {' or '.join(names)}")
+    return stage == names[0]
 
 
 def _configure(chosen: ChosenPreset, options: TrainOptions) -> Resolved:

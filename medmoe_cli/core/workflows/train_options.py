@@ -14,7 +14,12 @@ from medmoe_cli.core.workflows.validate import Validation
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainOptions:
-    """What `train` was asked for; None leaves a value to the configuration."""
+    """What `train` was asked for; None leaves a value to the configuration.
+
+    Attributes:
+        stage: train this stage alone. The first begins a run; a later one goes on with the newest, or the one
+            named.
+    """
 
     data: str
     method: str
@@ -22,6 +27,7 @@ class TrainOptions:
     fold: str = "0"
     name: str | None = None
     resume: bool = False
+    stage: str | None = None
     epochs: int | None = None
     steps: int | None = None
     device: str = "auto"

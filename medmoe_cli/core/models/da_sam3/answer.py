@@ -26,7 +26,13 @@ class Answered:
 
 
 def answer(
-    sam3: Sam3Model, tokens_QND: Tensor, levels: Sequence[Tensor], asked: Asked, *, position_QND: Tensor, instances: bool
+    sam3: Sam3Model,
+    tokens_QND: Tensor,
+    levels: Sequence[Tensor],
+    asked: Asked,
+    *,
+    position_QND: Tensor,
+    instances: bool,
 ) -> Answered:
     """Decode fused tokens.
 

@@ -89,7 +89,9 @@ class DaSam3Config(Section):
     absent_share: float = Field(
         default=0.25, ge=0, lt=1, description="share of the queries that name a class that is not in the image"
     )
-    calibrate: bool = Field(default=True, description="the second stage, in which the routers alone train (section 2.4)")
+    calibrate: bool = Field(
+        default=True, description="the second stage, in which the routers alone train (section 2.4)"
+    )
     calibrate_share: float = Field(default=0.2, gt=0, lt=1, description="its share of the training's steps")
     calibrate_rate: float = Field(default=1e-4, gt=0, description="its learning rate")
 

@@ -3,8 +3,8 @@
 Paper:   Dual-Adaptive SAM3: Hierarchical Routing over Low-Rank Expert Layers for Parameter-Efficient Medical Image
          Segmentation, 2026 (section 2)
 Code:    Reconsider80/DA-SAM3, read as evidence for what the paper leaves open; no line is copied
-Differs: 1. A is random and different for each expert, B zero; with both zero, as in section 2.4, no expert ever receives
-            a gradient (tests/unit/models/test_da_sam3_layer.py).
+Differs: 1. A is random and different for each expert, B zero; with both zero, as in section 2.4, no expert ever
+            receives a gradient (tests/unit/models/test_da_sam3_layer.py).
          2. both linear maps of a feed-forward network have deltas, around SAM3's own activation (ReLU); eq. 4-6 leave
             the second map out and name GELU. With all B zero the model is SAM3 (tests/parity/test_sam3_identity.py).
          3. experts own no base weights: what is frozen stays frozen (tests/contracts: the gradient audit).

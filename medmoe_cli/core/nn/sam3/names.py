@@ -27,7 +27,10 @@ _PLAIN: tuple[tuple[str, str], ...] = (
         r"^backbone\.vision_backbone\.trunk\.blocks\.(\d+)\.norm([12])\.",
         r"vision_encoder.backbone.layers.\1.layer_norm\2.",
     ),
-    (r"^backbone\.vision_backbone\.trunk\.blocks\.(\d+)\.attn\.proj\.", r"vision_encoder.backbone.layers.\1.attention.o_proj."),
+    (
+        r"^backbone\.vision_backbone\.trunk\.blocks\.(\d+)\.attn\.proj\.",
+        r"vision_encoder.backbone.layers.\1.attention.o_proj.",
+    ),
     (r"^backbone\.vision_backbone\.trunk\.blocks\.(\d+)\.attn\.", r"vision_encoder.backbone.layers.\1.attention."),
     (r"^backbone\.vision_backbone\.trunk\.blocks\.(\d+)\.mlp\.", r"vision_encoder.backbone.layers.\1.mlp."),
     (r"^backbone\.vision_backbone\.convs\.(\d+)\.dconv_2x2_0\.", r"vision_encoder.neck.fpn_layers.\1.scale_layers.0."),
@@ -41,7 +44,10 @@ _PLAIN: tuple[tuple[str, str], ...] = (
         r"^backbone\.language_backbone\.encoder\.positional_embedding$",
         "text_encoder.text_model.embeddings.position_embedding.weight",
     ),
-    (r"^backbone\.language_backbone\.encoder\.token_embedding\.", "text_encoder.text_model.embeddings.token_embedding."),
+    (
+        r"^backbone\.language_backbone\.encoder\.token_embedding\.",
+        "text_encoder.text_model.embeddings.token_embedding.",
+    ),
     (r"^backbone\.language_backbone\.encoder\.ln_final\.", "text_encoder.text_model.final_layer_norm."),
     (
         r"^backbone\.language_backbone\.encoder\.transformer\.resblocks\.(\d+)\.ln_([12])\.",
@@ -144,9 +150,7 @@ def _one(name: str, tensor: Tensor) -> dict[str, Tensor]:
     if fused is None:
         return {new: tensor}
     parts = tensor.chunk(3, dim=0)
-    return {
-        f"{fused[1]}.{part}_proj.{fused[2]}": piece.contiguous() for part, piece in zip("qkv", parts, strict=True)
-    }
+    return {f"{fused[1]}.{part}_proj.{fused[2]}": piece.contiguous() for part, piece in zip("qkv", parts, strict=True)}
 
 
 def _renamed(name: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from tokenizers.pre_tokenizers import ByteLevel
@@ -99,14 +100,16 @@ def merge_table(merges: Sequence[tuple[str, str]], *, vocabulary: Mapping[str, i
 
 
 def learn_merges(words: Sequence[str], *, size: int) -> list[tuple[str, str]]:
-    """Byte pairs learned from words: the most frequent neighbours are joined, ties by their letters, until all words
-    are one token or the table is full (Sennrich et al. 2016, algorithm 1)."""
+    """Byte pairs learned from words (Sennrich et al. 2016, algorithm 1).
+
+    The most frequent neighbours are joined, ties by their letters, until all words are one token or the table is full.
+    """
     split = [[*word[:-1], word[-1] + WORD_END] for word in sorted(set(words)) if word]
     merges: list[tuple[str, str]] = []
     while len(merges) < size:
         counts: dict[tuple[str, str], int] = {}
         for letters in split:
-            for pair in zip(letters, letters[1:], strict=False):
+            for pair in pairwise(letters):
                 counts[pair] = counts.get(pair, 0) + 1
         if not counts:
             break
