@@ -32,11 +32,31 @@ class Target:
         masks: bool (Q, 1, *S) for binary answers, or int64 (Q, *S) label map for answers of several channels.
         valid: bool (Q, *S).
         owners: int64 (Q,), which expert should answer, 0 the general model; None where nobody knows.
+        known: bool (Q, C - 1), the classes of a label map that were labelled; the others may be anywhere in its
+            background. None where all were.
     """
 
     masks: Tensor
     valid: Tensor
     owners: Tensor | None = None
+    known: Tensor | None = None
+
+
+def merge_unknown(logits: Tensor, known: Tensor) -> Tensor:
+    """Answers in which classes that were not labelled count as background, (Q, C, *S).
+
+    The background's logit becomes log(exp(background) + sum over unknown classes of exp(class)), so that the softmax
+    gives it the probability of being either; the unknown classes' become -inf. Known classes keep their probability.
+
+    Args:
+        logits: (Q, C, *S), background first.
+        known: bool (Q, C - 1).
+    """
+    shape = (*known.shape, *(1 for _ in logits.shape[2:]))
+    unknown = ~torch.cat([torch.zeros_like(known[:, :1]), known], dim=1).reshape(shape[0], -1, *shape[2:])
+    background = logits.float().masked_fill(~unknown, -torch.inf).logsumexp(dim=1, keepdim=True)
+    classes = logits.float()[:, 1:].masked_fill(unknown[:, 1:], -torch.inf)
+    return torch.cat([background, classes], dim=1)
 
 
 def dice_loss(logits: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
@@ -54,13 +74,16 @@ def dice_loss(logits: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
     return 1 - (2 * overlap + _SMOOTH) / (total + _SMOOTH)
 
 
-def multi_class_dice_loss(logits: Tensor, labels: Tensor, valid: Tensor, *, over_batch: bool = False) -> Tensor:
+def multi_class_dice_loss(
+    logits: Tensor, labels: Tensor, valid: Tensor, *, known: Tensor | None = None, over_batch: bool = False
+) -> Tensor:
     """Soft Dice over softmax channels, background included, (Q,): the mean over the C channels.
 
     Args:
         logits: (Q, C, *S).
         labels: int64 (Q, *S) in [0, C).
         valid: bool (Q, *S).
+        known: bool (Q, C - 1), classes to count; None for all. Logits are then as `merge_unknown` makes them.
         over_batch: sums over all queries (the public code of MoE-SAM; nnU-Net's batch Dice). Image by image, a class
             that most images lack is pushed to nothing by all of them.
     """
@@ -70,7 +93,13 @@ def multi_class_dice_loss(logits: Tensor, labels: Tensor, valid: Tensor, *, over
     total = probabilities.flatten(2).sum(2) + truth.flatten(2).sum(2)
     if over_batch:
         overlap, total = (sums.sum(0, keepdim=True).expand_as(sums) for sums in (overlap, total))
-    return (1 - (2 * overlap + _SMOOTH) / (total + _SMOOTH)).mean(dim=1)
+    losses = 1 - (2 * overlap + _SMOOTH) / (total + _SMOOTH)
+    if known is None:
+        return losses.mean(dim=1)
+    counted = torch.cat([torch.ones_like(known[:, :1]), known], dim=1)
+    if over_batch:
+        counted = counted.any(0, keepdim=True).expand_as(counted)
+    return (losses * counted).sum(dim=1) / counted.sum(dim=1)
 
 
 def bce_loss(logits: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
@@ -150,8 +179,10 @@ def combine(output: Output, target: Target, weights: Mapping[str, float]) -> dic
     Raises:
         ConfigError: an unknown loss name.
     """
-    masks, valid, logits = target.masks, target.valid, output.logits
+    masks, valid, logits, known = target.masks, target.valid, output.logits, target.known
     multi_class = masks.ndim == logits.ndim - 1
+    if known is not None and multi_class:
+        logits = merge_unknown(logits, known)
     parts: dict[str, Tensor] = {}
     for name, weight in sorted(weights.items()):  # in one order, however the weights were written: sums depend on it
         if name == "score" and output.scores is None:
@@ -163,7 +194,7 @@ def combine(output: Output, target: Target, weights: Mapping[str, float]) -> dic
         elif name in MASK_LOSSES and output.views:
             losses = [_of_view(name, view, target) for view in output.views]
         else:
-            losses = [_one(name, output.logits, output.scores, masks, valid, multi_class=multi_class)]
+            losses = [_one(name, logits, output.scores, masks, valid, multi_class=multi_class, known=known)]
         parts[name] = weight * torch.stack(losses).sum(dim=0).mean()
     for name, loss in output.aux_losses.items():
         parts[f"aux_{name}"] = loss.float()
@@ -205,12 +236,19 @@ def _region_grid(regions_Q4: Tensor, size: torch.Size, input_size: torch.Size) -
 
 
 def _one(
-    name: str, logits: Tensor, scores: Tensor | None, masks: Tensor, valid: Tensor, *, multi_class: bool
+    name: str,
+    logits: Tensor,
+    scores: Tensor | None,
+    masks: Tensor,
+    valid: Tensor,
+    *,
+    multi_class: bool,
+    known: Tensor | None = None,
 ) -> Tensor:
-    if name == "dice":
-        return multi_class_dice_loss(logits, masks, valid) if multi_class else dice_loss(logits, masks, valid)
-    if name == "batch_dice" and multi_class:
-        return multi_class_dice_loss(logits, masks, valid, over_batch=True)
+    if name == "dice" and not multi_class:
+        return dice_loss(logits, masks, valid)
+    if name in {"dice", "batch_dice"} and multi_class:
+        return multi_class_dice_loss(logits, masks, valid, known=known, over_batch=name == "batch_dice")
     if name == "cross_entropy" and multi_class:
         return cross_entropy_loss(logits, masks, valid)
     if not multi_class:

@@ -151,7 +151,8 @@ class Stage:
         correction_share: fraction of the steps that have these rounds.
         absent_share: share of an image's queries that ask by name for a class that is not there, answered by an empty
             mask (prompted task, text).
-        losses: weight by loss name ('dice', 'focal', 'bce', 'cross_entropy', 'score', 'owner', 'presence').
+        losses: weight by loss name ('dice', 'batch_dice', 'focal', 'bce', 'cross_entropy', 'score', 'owner',
+            'presence').
     """
 
     name: str
@@ -225,7 +226,7 @@ class Segmenter(nn.Module, ABC):
         raise TypeError(f"{self.card.title} knows the classes it was trained on, and no other words")
 
     def pictures(self, images: Tensor) -> Mapping[str, Tensor]:
-        """Feature maps worth looking at, by what a reader would call them, (B, channels, h, w); none by default."""
+        """Feature maps worth a look, by what a reader would call them, (B, channels, [d,] h, w); none by default."""
         return {}
 
     @property

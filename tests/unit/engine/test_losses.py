@@ -52,6 +52,9 @@ def test_label_map_losses_are_those_of_monai_and_torch(seed: int) -> None:
     logits, labels, valid = draw(seed, channels=4)
     dice = DiceLoss(softmax=True, to_onehot_y=True, smooth_nr=1, smooth_dr=1, reduction="none")(logits, labels[:, None])
     torch.testing.assert_close(multi_class_dice_loss(logits, labels, valid), dice.mean((1, 2, 3)), atol=1e-6, rtol=1e-6)
+    batch = DiceLoss(softmax=True, to_onehot_y=True, smooth_nr=1, smooth_dr=1, batch=True)(logits, labels[:, None])
+    over_batch = multi_class_dice_loss(logits, labels, valid, over_batch=True)
+    torch.testing.assert_close(over_batch, batch.expand(len(logits)), atol=1e-6, rtol=1e-6)
     entropy = F.cross_entropy(logits, labels, reduction="none").mean((1, 2))
     torch.testing.assert_close(cross_entropy_loss(logits, labels, valid), entropy)
 

@@ -86,6 +86,9 @@ class MoeSamConfig(Section):
     lpeg_width: int = Field(default=64, ge=1, description="inner width of the generator's bottleneck")
 
     dice_weight: float = Field(default=0.8, ge=0, le=1, description="lambda of (1 - lambda) CE + lambda Dice (eq. 7)")
+    dice_over: Literal["batch", "image"] = Field(
+        default="batch", description="what Dice sums over: the batch (public code), or each image by itself"
+    )
 
     @model_validator(mode="after")
     def _together(self) -> MoeSamConfig:
@@ -112,5 +115,5 @@ class MoeSamConfig(Section):
     @property
     def loss_weights(self) -> Mapping[str, float]:
         """Weight by loss name; a loss of weight zero is left out."""
-        weights = {"cross_entropy": 1 - self.dice_weight, "dice": self.dice_weight}
+        weights = {"cross_entropy": 1 - self.dice_weight, "batch_dice" if self.dice_over == "batch" else "dice": self.dice_weight}
         return {name: weight for name, weight in weights.items() if weight > 0}
