@@ -115,5 +115,6 @@ class MoeSamConfig(Section):
     @property
     def loss_weights(self) -> Mapping[str, float]:
         """Weight by loss name; a loss of weight zero is left out."""
-        weights = {"cross_entropy": 1 - self.dice_weight, "batch_dice" if self.dice_over == "batch" else "dice": self.dice_weight}
+        dice = "batch_dice" if self.dice_over == "batch" else "dice"
+        weights = {"cross_entropy": 1 - self.dice_weight, dice: self.dice_weight}
         return {name: weight for name, weight in weights.items() if weight > 0}
