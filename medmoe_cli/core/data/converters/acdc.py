@@ -156,4 +156,5 @@ FORMAT = Format(
     licence=_LICENCE,
     obtain="humanheart-project.creatis.insa-lyon.fr/database (collection 637218c173e9f0047faa00fb)",
     particular=2,
+    signs="patient001_frame01_gt.nii.gz",
 )

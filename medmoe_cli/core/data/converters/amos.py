@@ -121,4 +121,6 @@ FORMAT = Format(
     licence=_LICENCE,
     obtain="zenodo.org, record 7262581, or amos22.grand-challenge.org",
     particular=2,
+    signs="amos_0001.nii.gz in imagesTr, imagesVa or imagesTs",
+    subsets=tuple(_PARTS),
 )

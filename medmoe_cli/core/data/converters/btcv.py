@@ -40,12 +40,13 @@ LABELLED = numbers("1-10,21-40")
 _TEST = numbers("61-80")
 _VALIDATION = numbers("35-40")
 _FILE = re.compile(r"(img|label)(\d{4})\.nii(?:\.gz)?", re.IGNORECASE)
+_LABEL = re.compile(r"label\d{4}\.nii(?:\.gz)?", re.IGNORECASE)
 _LICENCE = "unknown: given after registration, no redistribution"
 
 
 def looks_like(source: Path) -> bool:
-    """A file named img0001.nii.gz."""
-    return glimpse(source, _FILE)
+    """A file named label0001.nii.gz (copies in other layouts give image and mask one name)."""
+    return glimpse(source, _LABEL)
 
 
 def survey(source: Path, options: ConvertOptions, *, workers: int | None, reporter: Reporter) -> Survey:
@@ -123,4 +124,5 @@ FORMAT = Format(
     licence=_LICENCE,
     obtain="synapse.org, project syn3193805, after registration for the challenge",
     particular=2,
+    signs="img0001.nii.gz and label0001.nii.gz",
 )

@@ -227,4 +227,6 @@ FORMAT = Format(
     licence=_LICENCE,
     obtain="zenodo.org, record 3431873 (CHAOS_Train_Sets.zip, CHAOS_Test_Sets.zip)",
     particular=2,
+    signs="MR/1/T1DUAL/DICOM_anon, MR/1/T2SPIR/DICOM_anon or CT/1/DICOM_anon",
+    subsets=tuple(_PARTS),
 )

@@ -36,12 +36,13 @@ _PARTS = {"ct": "CT", "mr": "MR"}
 _VALIDATION = {"ct": (1003, 1008, 1014, 1019), "mr": (1007, 1009, 1018, 1019)}
 _TRAINING = range(1001, 1021)
 _FILE = re.compile(r"(ct|mr)_(train|test)_(\d{4})_(image|label)\.nii(?:\.gz)?", re.IGNORECASE)
+_LABEL = re.compile(r"(?:ct|mr)_train_\d{4}_label\.nii(?:\.gz)?", re.IGNORECASE)
 _LICENCE = "unknown: research use after registration"
 
 
 def looks_like(source: Path) -> bool:
-    """A file named ct_train_1001_image.nii.gz."""
-    return glimpse(source, _FILE)
+    """A file named ct_train_1001_label.nii.gz (copies in other layouts give image and mask one name)."""
+    return glimpse(source, _LABEL)
 
 
 def survey(source: Path, options: ConvertOptions, *, workers: int | None, reporter: Reporter) -> Survey:
@@ -124,4 +125,6 @@ FORMAT = Format(
     licence=_LICENCE,
     obtain="zmiclab.github.io/zxh/0/mmwhs, after registration",
     particular=2,
+    signs="ct_train_1001_label.nii.gz, or mr_train",
+    subsets=tuple(_PARTS),
 )

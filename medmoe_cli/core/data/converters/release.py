@@ -8,7 +8,6 @@ from itertools import islice
 from pathlib import Path
 
 from medmoe_cli.core.base.errors import ConfigError
-from medmoe_cli.core.base.suggest import did_you_mean
 from medmoe_cli.core.data.converters.source import ConvertOptions, Fold, SourceCase
 from medmoe_cli.core.data.filenames import some
 from medmoe_cli.core.imaging.formats import is_junk
@@ -55,18 +54,16 @@ def parts_of(options: ConvertOptions, present: Collection[str], known: Mapping[s
     """The parts of --subset that are there, all of them without the option; in the order of `known`.
 
     Args:
-        options: its subset is read, upper and lower case alike.
+        options: its subset names known parts, upper and lower case alike.
         present: parts that the source holds.
         known: every part, and what it is.
         where: for the message.
 
     Raises:
-        ConfigError: an unknown part, or one that is not there.
+        ConfigError: a part that is not there.
     """
     wanted = [name.lower() for name in options.subset]
     for name in wanted:
-        if name not in known:
-            raise ConfigError(f"no part '{name}'", why=did_you_mean(name, known), fix="correct --subset")
         if name not in present:
             there = ", ".join(part for part in known if part in present)
             raise ConfigError(f"no {known[name]} here", where=where, why=f"there is {there}", fix="correct --subset")

@@ -35,8 +35,8 @@ _LICENCE = "by signed agreement; the copy on Zenodo says CC BY 4.0 (not confirme
 
 
 def looks_like(source: Path) -> bool:
-    """A file named Patient_01.nii.gz."""
-    return glimpse(source, _FILE)
+    """A file named Patient_01.nii.gz, and one named GT.nii.gz."""
+    return glimpse(source, _FILE) and glimpse(source, _TRUTH)
 
 
 def survey(source: Path, options: ConvertOptions, *, workers: int | None, reporter: Reporter) -> Survey:
@@ -128,4 +128,5 @@ FORMAT = Format(
     licence=_LICENCE,
     obtain="competitions.codalab.org/competitions/21145, with a signed agreement; zenodo.org, record 16663661",
     particular=2,
+    signs="Patient_01.nii.gz beside GT.nii.gz",
 )

@@ -46,14 +46,14 @@ def read_arrays(files: Files) -> Arrays:
         DataError: a file is damaged, a slice is missing, or sizes differ.
     """
     if files.volume is not None:
-        image, label = _h5(files.volume)
+        image, label = _h5(files.volume, "image", "label")
         return _checked(files.volume, image, label)
     slices = files.slices or {}
     gaps = sorted(set(range(max(slices) + 1)) - set(slices))
     first = slices[min(slices)]
     if gaps:
         raise DataError("slices are missing", where=first, why=f"numbers {gaps}", fix="copy them, or remove the others")
-    pairs = [_npz(slices[number]) for number in sorted(slices)]
+    pairs = [_npz(slices[number], "image", "label") for number in sorted(slices)]
     shapes = {array.shape for pair in pairs for array in pair}
     if len(shapes) > 1:
         raise DataError("slices of different sizes", where=first, why=str(sorted(shapes)), fix="copy them again")
@@ -61,12 +61,15 @@ def read_arrays(files: Files) -> Arrays:
 
 
 def read_label(files: Files) -> NDArray[Any]:
-    """The label of a case, for a look at its values.
+    """The label values of a case, in no particular order: for a look at how often each is there.
 
     Raises:
-        DataError: as `read_arrays`.
+        DataError: a file is damaged.
     """
-    return read_arrays(files).label_DAB
+    if files.volume is not None:
+        return as_labels(_h5(files.volume, "label")[0], files.volume).ravel()
+    slices = files.slices or {}
+    return np.concatenate([as_labels(_npz(path, "label")[0], path).ravel() for path in slices.values()])
 
 
 def _checked(path: Path, image: NDArray[Any], label: NDArray[Any]) -> Arrays:
@@ -74,24 +77,24 @@ def _checked(path: Path, image: NDArray[Any], label: NDArray[Any]) -> Arrays:
         why = f"image {image.shape} {image.dtype}, label {label.shape} {label.dtype}"
         raise DataError("arrays that do not fit", where=path, why=why, fix="leave the case out")
     for array in (image, label):
-        require_finite(array.ravel(order="F"), array.shape, path)
+        require_finite(array.ravel(), array.shape[::-1], path)
     return Arrays(image_DAB=image.astype(np.float32), label_DAB=as_labels(label, path))
 
 
-def _npz(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
+def _npz(path: Path, *keys: str) -> list[NDArray[Any]]:
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return np.asarray(archive["image"]), np.asarray(archive["label"])
+            return [np.asarray(archive[key]) for key in keys]
     except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError("damaged npz file", where=path, why=str(error), fix="copy it again") from error
 
 
-def _h5(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
+def _h5(path: Path, *keys: str) -> list[NDArray[Any]]:
     try:
         with h5py.File(path, "r") as file:
-            missing = [key for key in ("image", "label") if not isinstance(file.get(key), h5py.Dataset)]
+            missing = [key for key in keys if not isinstance(file.get(key), h5py.Dataset)]
             if missing:
                 raise DataError(f"no array '{missing[0]}'", where=path, why=f"it has {sorted(file)}", fix="remove it")
-            return np.asarray(file["image"]), np.asarray(file["label"])
+            return [np.asarray(file[key]) for key in keys]
     except (OSError, RuntimeError, TypeError) as error:
         raise DataError("damaged h5 file", where=path, why=str(error), fix="copy it again") from error

@@ -19,7 +19,6 @@ import numpy as np
 
 from medmoe_cli.core.base.errors import ConfigError, DataError, raise_all
 from medmoe_cli.core.base.progress import Reporter
-from medmoe_cli.core.base.suggest import did_you_mean
 from medmoe_cli.core.data.converters import btcv
 from medmoe_cli.core.data.converters.classes import patient_of, patient_rule
 from medmoe_cli.core.data.converters.format import COMMON_OPTIONS, Format
@@ -83,7 +82,7 @@ def survey(source: Path, options: ConvertOptions, *, workers: int | None, report
     """Understand the preprocessed release.
 
     Raises:
-        ConfigError: --label-scheme is missing or unknown.
+        ConfigError: --label-scheme is missing.
         DataError: the labels contradict it.
     """
     scheme = _scheme(options, source)
@@ -156,10 +155,7 @@ def _scheme(options: ConvertOptions, source: Path) -> Scheme:
             why="two orders of the organs share these file names: TransUNet's (1 is the aorta), SAMed's (1 the spleen)",
             fix="add --label-scheme transunet, samed, or btcv13 for files that keep 13 organs",
         )
-    if options.label_scheme not in SCHEMES:
-        why = did_you_mean(options.label_scheme, SCHEMES)
-        raise ConfigError(f"no label scheme '{options.label_scheme}'", why=why, fix="correct --label-scheme")
-    return SCHEMES[options.label_scheme]
+    return SCHEMES[options.label_scheme.lower()]
 
 
 def _files(source: Path, skipped: list[Skipped]) -> dict[int, Files]:
@@ -238,4 +234,6 @@ FORMAT = Format(
     licence=_LICENCE,
     obtain="links in datasets/README.md of github.com/Beckschen/TransUNet; raw: synapse.org, project syn3193805",
     particular=2,
+    signs="case0005_slice000.npz or case0001.npy.h5",
+    label_schemes=tuple(SCHEMES),
 )

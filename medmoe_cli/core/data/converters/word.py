@@ -103,4 +103,5 @@ FORMAT = Format(
     licence=_LICENCE,
     obtain="links in the README of github.com/HiLab-git/WORD; its archive has a password, unpack it with 7z",
     particular=2,
+    signs="word_0002.nii.gz in imagesTr, imagesVal or imagesTs",
 )
