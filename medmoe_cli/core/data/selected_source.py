@@ -58,7 +58,7 @@ class SelectedSource:
         label = sample.label
         if label is not None and left_out:
             label = np.where(np.isin(label, left_out), 0, label).astype(label.dtype)
-        asked = wanted if sample.asked is None else tuple(value for value in sample.asked if value in wanted)
+        asked = tuple(value for value in sample.asked or self._values if value not in left_out)
         known = self._values if sample.known is None else sample.known
         known = tuple(value for value in known if value not in left_out)
         return replace(sample, label=label, asked=asked, known=known)

@@ -1,5 +1,8 @@
 """Folds by patient, in nnU-Net's `splits_final.json` format.
 
+A collection has one fold: of each member the share of patients that its `split` rule holds out, or, where the member
+has official folds, the first of them; its cases are called MEMBER/CASE.
+
 The file in the dataset's folder wins, then the one in the preprocessed folder; without either, five folds are made
 the way nnU-Net makes them (shuffled with seed 12345), but over patients instead of cases. Where every case is its own
 patient the folds are therefore nnU-Net's own.
@@ -16,6 +19,7 @@ import numpy as np
 
 from medmoe_cli.core.base import jsonio
 from medmoe_cli.core.base.errors import ConfigError, DataError, MedMoEError, raise_all
+from medmoe_cli.core.base.seeds import derive_seed
 from medmoe_cli.core.base.suggest import nearest
 from medmoe_cli.core.data.dataset import Dataset
 
@@ -78,10 +82,55 @@ def all_splits(dataset: Dataset, *, folder: Path | None = None) -> tuple[Split, 
     for place in (dataset.root, folder):
         if place is not None and (place / FILE_NAME).is_file():
             return read_splits(place / FILE_NAME, dataset)
-    made = make_splits({case.id: case.patient for case in dataset.training})
+    made = collection_splits(dataset) if dataset.members else _made(dataset)
     if folder is not None and made:
         jsonio.write(folder / FILE_NAME, [{"train": fold.train, "val": fold.validation} for fold in made])
     return made
+
+
+def collection_splits(dataset: Dataset) -> tuple[Split, ...]:
+    """A collection's one fold; none when no member can hold a patient out.
+
+    Raises:
+        DataError: a member's official splits are not usable.
+    """
+    assert dataset.split_rule is not None
+    train: list[str] = []
+    validation: list[str] = []
+    for member in dataset.members:
+        own = member.dataset
+        if dataset.split_rule.official and (own.root / FILE_NAME).is_file():
+            held_out = set(read_splits(own.root / FILE_NAME, own)[0].validation)
+            taken = set(read_splits(own.root / FILE_NAME, own)[0].train) | held_out
+        else:
+            patients = held_out_patients(
+                sorted({case.patient for case in own.training}),
+                share=dataset.split_rule.held_out,
+                seed=derive_seed(dataset.split_rule.seed, member.name),
+            )
+            held_out = {case.id for case in own.training if case.patient in patients}
+            taken = {case.id for case in own.training}
+        for case in own.training:
+            if case.id in taken:
+                (validation if case.id in held_out else train).append(member.case_id(case.id))
+    if not validation or not train:
+        return ()
+    return (Split(tuple(sorted(train)), tuple(sorted(validation))),)
+
+
+def held_out_patients(patients: Sequence[str], *, share: float, seed: int) -> frozenset[str]:
+    """That share of the patients, rounded, at least one; none of a single patient.
+
+    Each patient's place in the draw is its own: another patient more or less moves no one else about.
+    """
+    if len(patients) < 2:
+        return frozenset()
+    number = min(max(1, round(share * len(patients))), len(patients) - 1)
+    return frozenset(sorted(patients, key=lambda patient: (derive_seed(seed, patient), patient))[:number])
+
+
+def _made(dataset: Dataset) -> tuple[Split, ...]:
+    return make_splits({case.id: case.patient for case in dataset.training})
 
 
 def make_splits(patients: Mapping[str, str], num_folds: int = NUM_FOLDS) -> tuple[Split, ...]:

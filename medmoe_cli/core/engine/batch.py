@@ -45,6 +45,7 @@ class Item:
         valid: bool (*S).
         queries: for the prompted task.
         finite: False when the image has NaN or Inf values.
+        known: bool (classes,), those that were labelled; None for all.
         owner: which expert answers for the sample; 0 the general model.
     """
 
@@ -56,6 +57,7 @@ class Item:
     queries: tuple[Query, ...]
     finite: bool
     owner: int = 0
+    known: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +78,7 @@ class Batch:
         prompts: per chooser, the first prompt of each query.
         seeds: of each query's correction clicks.
         owners: int64 (Q,), the expert that answers for each query's sample; 0 the general model.
+        known: bool (B, classes), those that were labelled in each image; None where all were in all.
     """
 
     keys: tuple[str, ...]
@@ -91,6 +94,7 @@ class Batch:
     prompts: tuple[tuple[QueryPrompt, ...], ...]
     seeds: tuple[int, ...]
     owners: Tensor
+    known: Tensor | None = None
 
     @property
     def num_queries(self) -> int:
@@ -123,7 +127,16 @@ def join(items: Sequence[Item]) -> Batch:
         prompts=tuple(zip(*(query.prompts for _, query in queries), strict=True)),
         seeds=tuple(query.seed for _, query in queries),
         owners=torch.tensor([items[row].owner for row, _ in queries], dtype=torch.long),
+        known=_known(items),
     )
+
+
+def _known(items: Sequence[Item]) -> Tensor | None:
+    number = next((len(item.known) for item in items if item.known is not None), None)
+    if number is None:
+        return None
+    rows = [np.ones(number, bool) if item.known is None else item.known for item in items]
+    return torch.from_numpy(np.stack(rows))
 
 
 def _image(item: Item) -> NDArray[np.float32]:

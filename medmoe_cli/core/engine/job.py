@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from medmoe_cli.core.base.errors import CheckpointError, ConfigError
 from medmoe_cli.core.base.suggest import did_you_mean
 from medmoe_cli.core.config.sections import TrainConfig
@@ -33,6 +36,7 @@ class Job:
         features: folder of the dataset's feature caches; None turns caching off.
         resume_command: what to type to go on after an interruption.
         stage: train this stage alone, once those before it are done; None for all.
+        draw_weights: probability of each training sample at every draw; None to draw each once an epoch.
         after_epoch: called when an epoch's log line is written (redraws progress.png).
     """
 
@@ -50,6 +54,7 @@ class Job:
     resume_command: str
     after_epoch: Callable[[], None]
     stage: str | None = None
+    draw_weights: NDArray[np.float64] | None = None
 
     @property
     def binary(self) -> bool:

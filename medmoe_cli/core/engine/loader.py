@@ -98,6 +98,7 @@ class DrawDataset(Dataset[Item | MedMoEError]):
             queries=self._queries(label, sample.valid, present, _absent(label, sample, what.values), base),
             finite=bool(np.isfinite(sample.image).all()),
             owner=sample.owner,
+            known=None if sample.known is None else np.isin(what.values, sample.known),
         )
 
     def _queries(

@@ -60,7 +60,8 @@ class StepModule(nn.Module):
         features = encode_batch(self.segmenter, batch, device)
         if self.stage.task == "automatic":
             output = self.segmenter.decode(features, no_prompts(len(batch.keys), self.segmenter.mask_size, device))
-            target = Target(masks=batch.labels.to(device), valid=batch.valid.to(device))
+            known = None if batch.known is None else batch.known.to(device)
+            target = Target(masks=batch.labels.to(device), valid=batch.valid.to(device), known=known)
             parts = combine(output, target, self.stage.losses)
             return StepLosses(total=_sum(parts), parts=parts, loads=_loads(output))
         if not batch.num_queries:

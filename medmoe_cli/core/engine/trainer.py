@@ -77,6 +77,7 @@ class Trainer:
             seed=job.config.seed,
             num_replicas=fabric.world_size,
             rank=fabric.global_rank,
+            weights=job.draw_weights,
         )
         self.total_steps = job.config.steps or job.config.epochs * self.order.steps_per_epoch
         self.total_epochs = math.ceil(self.total_steps / self.order.steps_per_epoch)

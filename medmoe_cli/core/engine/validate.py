@@ -144,6 +144,8 @@ def _measure_automatic(
     for position, value in enumerate(values, start=1):
         truth, answer = (wanted == position) & valid, (answered == position) & valid
         present = (truth | answer).flatten(1).any(1).cpu().numpy()
+        if batch.known is not None:
+            present &= batch.known[:, position - 1].numpy()
         for there, dice in zip(present, _dice(answer, truth), strict=True):
             if there:  # absent and not claimed: nothing to measure
                 found[AUTOMATIC][value].append(float(dice))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from medmoe_cli.core.base.errors import ResourceError
+from medmoe_cli.core.base.hashing import value_sha256
 from medmoe_cli.core.base.lock import exclusive
 from medmoe_cli.core.base.progress import Reporter
 from medmoe_cli.core.base.workspace import Workspace
@@ -26,11 +27,36 @@ _WAIT_LIMIT_S = 24 * 3600.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ready:
-    """Preprocessed training data: where, and what is in them."""
+    """Preprocessed training data: where, and what is in them.
+
+    Attributes:
+        store: the cases; of a collection, those of its first member.
+        records: by case; MEMBER/CASE in a collection.
+        num_reused: finished before.
+        members: of a collection, each with its own store and its own names of cases.
+    """
 
     store: Store
     records: Mapping[str, CaseRecord]
     num_reused: int
+    members: Mapping[str, Ready] = field(default_factory=dict)
+
+    @property
+    def content(self) -> str:
+        """Hash of what is in them."""
+        if self.members:
+            return value_sha256({member: ready.content for member, ready in self.members.items()})
+        return value_sha256({case: record.key for case, record in self.records.items()})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MemberCases:
+    """A member's preprocessed cases: where, how many, and how many samples."""
+
+    dataset: str
+    folder: Path
+    num_cases: int
+    num_samples: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +71,7 @@ class PreprocessResult:
         num_samples: slices (2D methods) or volumes.
         num_bytes: on disk.
         preset_why: why this preset; '' when it was named.
+        members: of a collection.
     """
 
     plan: Plan
@@ -54,6 +81,7 @@ class PreprocessResult:
     num_samples: int
     num_bytes: int
     preset_why: str
+    members: tuple[MemberCases, ...] = ()
 
 
 def run_preprocess(
@@ -90,8 +118,10 @@ def run_preprocess(
             workers=workers,
             reporter=run,
         )
-        run.folder = store_folder(planned.folder, planned.plan)
+        run.folder = planned.folder if planned.members else store_folder(planned.folder, planned.plan)
         ready = _preprocess(planned, workers=workers, reporter=run)
+        for one in ready.members.values():
+            run.add_output(one.store.folder)
         run.add_output(ready.store.folder)
         return PreprocessResult(
             plan=planned.plan,
@@ -101,6 +131,15 @@ def run_preprocess(
             num_samples=sum(record.num_samples for record in ready.records.values()),
             num_bytes=sum(record.num_bytes for record in ready.records.values()),
             preset_why=chosen.why,
+            members=tuple(
+                MemberCases(
+                    dataset=member,
+                    folder=one.store.folder,
+                    num_cases=len(one.records),
+                    num_samples=sum(record.num_samples for record in one.records.values()),
+                )
+                for member, one in ready.members.items()
+            ),
         )
 
 
@@ -113,15 +152,45 @@ def ensure_preprocessed(planned: Planned, *, workers: int | None = None, reporte
     Raises:
         As `run_preprocess`.
     """
+    if planned.members:
+        return _joined(
+            {one.dataset.name: ensure_preprocessed(one, workers=workers, reporter=reporter) for one in planned.members}
+        )
+    ready = finished(planned)
+    return ready or _preprocess(planned, workers=workers, reporter=reporter)
+
+
+def finished(planned: Planned) -> Ready | None:
+    """The preprocessed cases of a plan when all of them are there, by their records; else None."""
+    if planned.members:
+        found = {one.dataset.name: finished(one) for one in planned.members}
+        there = {name: ready for name, ready in found.items() if ready is not None}
+        return _joined(there) if len(there) == len(found) else None
     folder = store_folder(planned.folder, planned.plan)
     jobs = make_jobs(planned.dataset, planned.plan, planned.inputs, folder)
     records = finished_records(jobs)
-    if len(records) == len(jobs):
-        return Ready(store=Store(folder=folder), records=records, num_reused=len(records))
-    return _preprocess(planned, workers=workers, reporter=reporter)
+    if len(records) < len(jobs):
+        return None
+    return Ready(store=Store(folder=folder), records=records, num_reused=len(records))
+
+
+def _joined(members: Mapping[str, Ready]) -> Ready:
+    """A collection's cases, each in its member's own store, where training on the member alone finds them too."""
+    return Ready(
+        store=next(iter(members.values())).store,
+        records={f"{name}/{case}": record for name, one in members.items() for case, record in one.records.items()},
+        num_reused=sum(one.num_reused for one in members.values()),
+        members=members,
+    )
 
 
 def _preprocess(planned: Planned, *, workers: int | None, reporter: Reporter) -> Ready:
+    if planned.members:
+        found = {}
+        for one in planned.members:
+            reporter.info(f"member {one.dataset.name}: {len(one.dataset.training)} cases")
+            found[one.dataset.name] = _preprocess(one, workers=workers, reporter=reporter)
+        return _joined(found)
     folder = store_folder(planned.folder, planned.plan)
     with _alone(folder, reporter):
         jobs = make_jobs(planned.dataset, planned.plan, planned.inputs, folder)
