@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from click.core import ParameterSource
 
+from medmoe_cli.commands import convert_medseg_hq
 from medmoe_cli.console import Console
-from medmoe_cli.core.base.errors import ConfigError
+from medmoe_cli.core.base.errors import ConfigError, raise_all
 from medmoe_cli.session import session_of
 
 if TYPE_CHECKING:
@@ -20,15 +22,26 @@ _SHOWN = 12
 
 def convert(
     context: typer.Context,
-    source: Annotated[Path | None, typer.Argument(help="The folder to convert.", show_default=False)] = None,
+    source: Annotated[
+        Path | None,
+        typer.Argument(help="The folder to convert, or a zip or tar of it.", show_default=False),
+    ] = None,
+    source_after_format: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="", help="The source, where a format is named first: convert auto SOURCE.", show_default=False
+        ),
+    ] = None,
     format_name: Annotated[
-        str | None, typer.Option("--format", help="Source format; medmoe convert --list names them.")
+        str | None,
+        typer.Option("--format", help="Source format, or auto; medmoe convert --list names them."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="The dataset's name in the workspace.")] = None,
     list_formats: Annotated[bool, typer.Option("--list", help="List the source formats and stop.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a dataset of that name.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default one per core up to 8.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Convert only the first N cases.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written, and write nothing.")] = False,
     images: Annotated[
         Path | None, typer.Option(help="folder: where the images are.", rich_help_panel="Format options")
     ] = None,
@@ -106,9 +119,39 @@ def convert(
     subset: Annotated[
         str | None,
         typer.Option(
-            help="sam-med3d: only this class, as a binary dataset (or several, liver,spleen).",
+            help="Parts of a release: modalities, parts or classes, as the format names them (ct,mr; liver,spleen).",
             rich_help_panel="Format options",
         ),
+    ] = None,
+    label_scheme: Annotated[
+        str | None,
+        typer.Option(help="synapse-transunet: which order of values the files have.", rich_help_panel="Format options"),
+    ] = None,
+    members: Annotated[
+        str | None,
+        typer.Option(
+            help="Datasets to join: a,b; +a,+b adds to those that are recognised; a=btcv says what a is.",
+            rich_help_panel="convert medseg-hq",
+        ),
+    ] = None,
+    masks: Annotated[
+        int | None,
+        typer.Option(help="Masks to keep in all (the paper: 154569).", rich_help_panel="convert medseg-hq"),
+    ] = None,
+    fraction: Annotated[
+        float | None,
+        typer.Option(help="Share of each class's masks to keep.", rich_help_panel="convert medseg-hq"),
+    ] = None,
+    exclude: Annotated[
+        Path | None,
+        typer.Option(
+            help="Masks that a person refuses: MEMBER/CASE[/SLICE[/CLASS]], one a line.",
+            rich_help_panel="convert medseg-hq",
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="Of the draws and the split; default 0.", rich_help_panel="convert medseg-hq"),
     ] = None,
 ) -> None:
     r"""Convert a public release or a plain folder to a dataset in the nnU-Net v2 layout.
@@ -119,12 +162,42 @@ def convert(
     console = session.console
     from medmoe_cli.core.workflows import convert as workflow
 
+    if str(source) == convert_medseg_hq.WORD:
+        _only(context, convert_medseg_hq.OPTIONS, f"medmoe convert {source}")
+        convert_medseg_hq.build(
+            console,
+            session.workspace,
+            name=name,
+            members=_names(members),
+            masks=masks,
+            fraction=fraction,
+            exclude=exclude,
+            seed=seed,
+            overwrite=overwrite,
+            workers=workers,
+            dry_run=dry_run,
+        )
+        return
+    if any(value is not None for value in (members, masks, fraction, exclude, seed)):
+        raise ConfigError(
+            "--members, --masks, --fraction, --exclude and --seed do nothing for a release",
+            why=f"they are options of convert {convert_medseg_hq.WORD}",
+            fix="leave them out",
+        )
     if list_formats:
         rows = workflow.list_formats()
         console.json(rows)
-        console.table("formats", ["name", "what", "modality"], [[r.name, r.description, r.modality] for r in rows])
+        console.table(
+            "formats",
+            ["name", "what", "modality", "classes", "licence", "where to get it"],
+            [[r.name, r.description, r.modality, r.classes, r.licence, r.obtain] for r in rows],
+        )
         console.next_command("medmoe convert SOURCE --format FORMAT --name NAME")
         return
+    if source_after_format is not None:
+        source, format_name = source_after_format, _first_word(source, format_name, workflow.is_format)
+    if name is None and dry_run and source is not None:
+        name = "unnamed"
     if source is None or name is None:
         missing = "SOURCE" if source is None else "--name"
         raise ConfigError(
@@ -151,35 +224,58 @@ def convert(
             overlap=overlap,
             allow_unmatched=allow_unmatched,
             subset=_names(subset),
+            label_scheme=label_scheme,
         ),
         overwrite=overwrite,
         workers=workers,
         limit=limit,
+        dry_run=dry_run,
         reporter=console,
     )
-    _render(console, result)
+    _render(console, result, f"medmoe convert {source} --format {result.format.split()[0]} --name {name}")
     if result.exit_code:
         raise typer.Exit(result.exit_code)
 
 
-def _render(console: Console, result: ConvertResult) -> None:
+def _render(console: Console, result: ConvertResult, again: str) -> None:
+    from medmoe_cli.core.workflows.convert import tables
+
     written = result.written
-    kept = {field.name: getattr(written, field.name) for field in fields(written) if field.name != "inputs"}
-    console.json({"name": result.name, "format": result.format, "exit_code": result.exit_code, **kept})
-    found = written.training + written.test + len(written.failed) + len(written.skipped)
-    rows = [
-        ["found", str(found)],
-        ["converted", f"{written.training} training, {written.test} test"],
+    console.json({"name": result.name, "format": result.format, "exit_code": result.exit_code, **tables(written)})
+    done = "would be converted" if written.planned else "converted"
+    rows: list[list[str]] = [
+        ["found", str(written.found)],
+        [done, f"{written.training} training, {written.test} test"],
         ["patients", str(written.patients)],
+        ["split", written.split],
         ["failed", str(len(written.failed))],
         ["skipped", str(len(written.skipped))],
     ]
+    if written.reused:
+        rows.append(["taken over", f"{written.reused} cases that an interrupted conversion had finished"])
     for kind, left_out in (("failed", written.failed), ("skipped", written.skipped)):
         rows += [[kind, f"{one.what}: {one.why}"] for one in left_out[:_SHOWN]]
         if len(left_out) > _SHOWN:
-            rows.append([kind, f"and {len(left_out) - _SHOWN} more, all in {written.root / 'run.json'}"])
+            where = "--json lists all" if written.planned else f"all in {written.root / 'run.json'}"
+            rows.append([kind, f"and {len(left_out) - _SHOWN} more, {where}"])
     rows += [["note", note] for note in written.notes]
     console.table(f"{result.name} ({result.format})", ["what", "found"], rows)
+    if written.planned:
+        console.table(
+            "classes that would be written",
+            ["value", "name", "source values"],
+            [[row.value, row.name, ", ".join(map(str, row.source_values))] for row in written.classes],
+            caption=f"nothing was written; it would go to {written.root}",
+        )
+        console.next_command(again)
+        return
+    console.table(
+        "label values, expected and seen",
+        ["source value", "meaning", "value", "cases", "voxels"],
+        [[row.value, row.meaning, row.becomes, row.cases, row.voxels] for row in written.values],
+    )
+    grids = [[row.what, row.cases] for row in written.grids]
+    console.table("grids", ["what", "cases"], grids or [["every label lies on its image's grid", written.training]])
     console.table(
         "classes",
         ["value", "name", "source values", "cases", "voxels"],
@@ -190,6 +286,31 @@ def _render(console: Console, result: ConvertResult) -> None:
         caption=str(written.root),
     )
     console.next_command(f"medmoe check {result.name}")
+
+
+def _only(context: typer.Context, understood: tuple[str, ...], verb: str) -> None:
+    """Refuse options that were given and are not understood."""
+    problems = []
+    for parameter in context.command.params:
+        given = context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
+        if given and parameter.name not in (*understood, "source"):
+            problems.append(
+                ConfigError(
+                    f"{parameter.opts[0]} does nothing for {verb}", why="it is for releases", fix="leave it out"
+                )
+            )
+    raise_all(problems)
+
+
+def _first_word(word: Path | None, option: str | None, is_format: Callable[[str], bool]) -> str:
+    """`convert auto SOURCE`: the format that stands before the source."""
+    if not is_format(str(word)):
+        raise ConfigError(
+            f"unknown format '{word}'", why="a word before SOURCE is its format", fix="medmoe convert --list"
+        )
+    if option is not None and option != str(word):
+        raise ConfigError(f"two formats, '{word}' and --format {option}", fix="name one")
+    return str(word)
 
 
 def _names(text: str | None) -> tuple[str, ...]:

@@ -174,14 +174,21 @@ def _zip_problems(members: Sequence[zipfile.ZipInfo], *, size: int) -> list[str]
             problems.append(f"{_shown(member.filename)} is neither stored nor deflated")
         if member.orig_filename != member.filename:
             problems.append(f"{_shown(member.orig_filename)} is no plain name")
+    problems += overlapping(members, size=size)
+    unpacked = sum(member.file_size for member in members)
+    if unpacked > _MAX_RATIO * size + _FREE_RATIO_BYTES:
+        problems.append(f"it unpacks to {unpacked} bytes, more than {_MAX_RATIO} times its {size}")
+    return problems
+
+
+def overlapping(members: Sequence[zipfile.ZipInfo], *, size: int) -> list[str]:
+    """Members of a zip of `size` bytes that share bytes with others: what small archives of endless content do."""
+    problems = []
     ordered = sorted(members, key=lambda member: member.header_offset)
     for index, member in enumerate(ordered):
         end = ordered[index + 1].header_offset if index + 1 < len(ordered) else size
         if member.header_offset + _LOCAL_HEADER_BYTES + member.compress_size > end:
             problems.append(f"{_shown(member.filename)} overlaps what follows it")
-    unpacked = sum(member.file_size for member in members)
-    if unpacked > _MAX_RATIO * size + _FREE_RATIO_BYTES:
-        problems.append(f"it unpacks to {unpacked} bytes, more than {_MAX_RATIO} times its {size}")
     return problems
 
 
@@ -190,9 +197,19 @@ def _plain(members: Sequence[zipfile.ZipInfo]) -> list[_Member]:
 
 
 def _refuse_large_directory(path: Path) -> None:
-    """Look at the end record alone: reading the list of a million members would take the memory it is meant to take.
+    members, size = zip_directory(path)
+    if members > _MAX_MEMBERS or size > _MAX_DIRECTORY_BYTES:
+        raise _refused(path, [f"it lists {members} members in {size} bytes, more than {_MAX_MEMBERS}"])
 
+
+def zip_directory(path: Path) -> tuple[int, int]:
+    """How many members a zip declares, and the bytes of its directory.
+
+    Looks at the end record alone: reading the list of a million members would take the memory it is meant to take.
     PKWARE's APPNOTE, 4.3.14 to 4.3.16; found where Python's zipfile looks for it.
+
+    Raises:
+        zipfile.BadZipFile: there is no such record.
     """
     with path.open("rb") as file:
         end = file.seek(0, os.SEEK_END)
@@ -211,8 +228,7 @@ def _refuse_large_directory(path: Path) -> None:
             max(members if members != 0xFFFF else 0, large_members),
             max(size if size != 0xFFFFFFFF else 0, large_size),
         )
-    if members > _MAX_MEMBERS or size > _MAX_DIRECTORY_BYTES:
-        raise _refused(path, [f"it lists {members} members in {size} bytes, more than {_MAX_MEMBERS}"])
+    return members, size
 
 
 def _require_room(target: Path, source: Path, wanted: int) -> None:

@@ -80,25 +80,46 @@ def replace_dir(path: Path, writer: Callable[[Path], None]) -> Path:
         ResourceError: the disk is full or not writable. The previous folder is untouched.
     """
     temporary = temporary_sibling(path)
-    old = temporary.with_name(temporary.name + "-old")
     try:
         temporary.mkdir(parents=True)
         failpoint("open")
         writer(temporary)
+        return place_dir(temporary, path)
+    except OSError as error:
+        raise _resource_error(error, path) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def place_dir(folder: Path, path: Path) -> Path:
+    """Sync a finished folder and give it the name `path`, on the same file system; what is there is replaced.
+
+    Raises:
+        ResourceError: the disk is full or not writable. The previous folder is untouched, and so is `folder`.
+    """
+    temporary = folder if folder.name.startswith(TEMPORARY_PREFIX) else temporary_sibling(path)
+    old = temporary.with_name(temporary.name + "-old")
+    placed = False
+    try:
         failpoint("pre-fsync")
-        for file in sorted(temporary.rglob("*")):
+        for file in sorted(folder.rglob("*")):
             _sync(file)
-        _sync(temporary)
+        _sync(folder)
+        if temporary != folder:
+            os.replace(folder, temporary)  # a kill from here on leaves what `sweep` knows
         failpoint("pre-replace")
         if not (path.exists() and _exchange(temporary, path)):
             if path.exists():
                 os.replace(path, old)
             os.replace(temporary, path)
+        placed = True
         failpoint("post-replace")
         _sync(path.parent)
     except OSError as error:
         if old.exists() and not path.exists():
             os.replace(old, path)
+        if not placed and temporary != folder and temporary.exists():
+            os.replace(temporary, folder)
         raise _resource_error(error, path) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -1,73 +1,51 @@
-"""One writer for all converters: a survey becomes an nnU-Net v2 folder, whole or not at all."""
+"""One writer for all converters: a survey becomes an nnU-Net v2 folder, whole or not at all.
+
+Cases go into a hidden sibling of the dataset, `.converting-NAME`, that becomes the dataset at the end in one step. A
+conversion that is stopped leaves that sibling, and the next one of the same name takes its finished cases over.
+"""
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import medmoe_cli
 from medmoe_cli.core.base import atomic, jsonio
 from medmoe_cli.core.base.errors import ConfigError, DataError
+from medmoe_cli.core.base.lock import exclusive
 from medmoe_cli.core.base.progress import Reporter
 from medmoe_cli.core.data.class_words import class_words
-from medmoe_cli.core.data.converters.source import Skipped, SourceCase, Survey
+from medmoe_cli.core.data.converters.source import SourceCase, Survey
 from medmoe_cli.core.data.filenames import some
+from medmoe_cli.core.data.splits import FILE_NAME as SPLITS
 from medmoe_cli.core.data.workers import each
-from medmoe_cli.core.data.write_case import CaseOutcome, CaseWriter
+from medmoe_cli.core.data.write_case import RECORDS, CaseOutcome, CaseWriter, Spelling
+from medmoe_cli.core.data.written import Written, kept_folds, planned, sources_of, summary
 
-_SLICE_LIKE = re.compile(r"(.+?)[_\-]\d+")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ClassRow:
-    """One class in the written dataset: where its values came from, and how often it is there."""
-
-    name: str
-    value: int
-    source_values: tuple[int, ...]
-    cases: int
-    voxels: int
+__all__ = ["Written", "plan_dataset", "require_absent", "unfinished", "write_dataset"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Written:
-    """What a conversion wrote.
-
-    Attributes:
-        root: the dataset's folder.
-        training: cases in imagesTr.
-        test: cases in imagesTs.
-        failed: case id and reason of what could not be converted.
-        skipped: what was left out on purpose.
-        classes: one row per class.
-        patients: number of patients.
-        notes: what was settled, with the number of cases where it is about cases.
-        inputs: sha256 of every file read.
-    """
-
-    root: Path
-    training: int
-    test: int
-    failed: tuple[Skipped, ...]
-    skipped: tuple[Skipped, ...]
-    classes: tuple[ClassRow, ...]
-    patients: int
-    notes: tuple[str, ...]
-    inputs: Mapping[str, str]
+def unfinished(root: Path) -> Path:
+    """Where the cases of a dataset lie until it is whole."""
+    return root.with_name(f".converting-{root.name}")
 
 
 def write_dataset(
-    root: Path, survey: Survey, *, overwrite: bool, workers: int, limit: int | None, reporter: Reporter
+    root: Path,
+    survey: Survey,
+    *,
+    overwrite: bool,
+    workers: int,
+    limit: int | None,
+    reporter: Reporter,
+    spelling: Spelling | None = None,
 ) -> Written:
     """Write a survey's cases and its dataset.json.
 
-    Everything goes into a temporary sibling of `root` that is renamed at the end; an existing dataset stays as it is
-    until then.
+    An existing dataset stays as it is until the new one is whole.
 
     Args:
         root: the dataset's folder.
@@ -76,36 +54,56 @@ def write_dataset(
         workers: processes.
         limit: only the first cases.
         reporter: hears of every case.
+        spelling: of the source's paths, where it is an archive.
 
     Raises:
         ConfigError: the folder exists and `overwrite` is False.
         DataError: there is no case, two have one id, or none could be converted.
-        ResourceError: no disk, no memory, a dead worker.
+        ResourceError: no disk, no memory, a dead worker, or another conversion to this name; finished cases are kept.
     """
     require_absent(root, overwrite=overwrite)
+    spelling = spelling or Spelling()
     cases = _checked(survey)[:limit]
     outcomes: list[CaseOutcome] = []
-
-    def fill(folder: Path) -> None:
+    folder = unfinished(root)
+    atomic.sweep(root.parent)
+    with exclusive(folder):
         reporter.start("convert", len(cases))
-        writer = CaseWriter.of(survey, folder)
+        writer = CaseWriter.of(survey, folder, spelling)
         for outcome in each(writer, cases, workers=workers, name=lambda case: case.id):
             outcomes.append(outcome)
-            reporter.advance(outcome.id, status="failed" if outcome.failure else "ok", detail=outcome.failure)
+            status = "failed" if outcome.failure else "cached" if outcome.cached else "ok"
+            reporter.advance(outcome.id, status=status, detail=outcome.failure)
         reporter.finish()
         converted = [outcome for outcome in outcomes if not outcome.failure]
         if not converted:
+            shutil.rmtree(folder)
             first = outcomes[0].failure
             raise DataError("no case could be converted", where=root.name, why=f"the first of {len(outcomes)}: {first}")
-        (folder / "labelsTr").mkdir(exist_ok=True)
-        (folder / "imagesTr").mkdir(exist_ok=True)
+        _leave_only(folder, converted)
+        folds = kept_folds(survey, {outcome.id for outcome in converted if outcome.split == "Tr"})
+        own_splits = survey.splits is not None and len(converted) == len(survey.cases) and not folds
+        if folds:
+            jsonio.write(folder / SPLITS, [{"train": fold.train, "val": fold.val} for fold in folds])
+        elif own_splits:
+            assert survey.splits is not None
+            shutil.copyfile(survey.splits, folder / SPLITS)
         jsonio.write(folder / "dataset.json", _dataset_json(root.name, survey, converted))
-        if survey.splits is not None and len(converted) == len(survey.cases):
-            shutil.copyfile(survey.splits, folder / "splits_final.json")
+        (folder / ".lock").unlink()
+        atomic.place_dir(folder, root)
+    limited = len(survey.cases) - len(cases)
+    return summary(root, survey, outcomes, limited=limited, folds=folds, own_splits=own_splits, spelling=spelling)
 
-    atomic.sweep(root.parent)
-    atomic.replace_dir(root, fill)
-    return _summary(root, survey, outcomes, limited=len(survey.cases) - len(cases))
+
+def plan_dataset(root: Path, survey: Survey, *, limit: int | None, spelling: Spelling | None = None) -> Written:
+    """What `write_dataset` would write; nothing is.
+
+    Raises:
+        DataError: there is no case, or two have one id.
+    """
+    cases = _checked(survey)[:limit]
+    limited = len(survey.cases) - len(cases)
+    return planned(root, survey, cases, limited=limited, spelling=spelling or Spelling())
 
 
 def require_absent(root: Path, *, overwrite: bool) -> None:
@@ -116,6 +114,21 @@ def require_absent(root: Path, *, overwrite: bool) -> None:
     """
     if root.exists() and not overwrite and any(root.iterdir()):
         raise ConfigError("the dataset exists", where=root, fix="choose another --name, or add --overwrite")
+
+
+def _leave_only(folder: Path, converted: Sequence[CaseOutcome]) -> None:
+    """Take away the records, and what an earlier conversion by other rules left."""
+    shutil.rmtree(folder / RECORDS)
+    wanted = {name for outcome in converted for name in outcome.outputs}
+    for path in sorted(folder.rglob("*"), reverse=True):
+        name = path.relative_to(folder).as_posix()
+        if path.is_dir():
+            if not any(path.iterdir()):
+                path.rmdir()
+        elif name not in wanted and name != ".lock":
+            path.unlink()
+    for part in ("imagesTr", "labelsTr"):
+        (folder / part).mkdir(exist_ok=True)
 
 
 def _checked(survey: Survey) -> list[SourceCase]:
@@ -149,52 +162,6 @@ def _dataset_json(name: str, survey: Survey, converted: Sequence[CaseOutcome]) -
         content["patients"] = {outcome.id: outcome.patient for outcome in converted}
     if any(source != target for source, target in survey.value_map.items()):
         content["source_values"] = {
-            str(value): list(_sources(survey, value)) for value in sorted(survey.labels.values())
+            str(value): list(sources_of(survey, value)) for value in sorted(survey.labels.values())
         }
     return content
-
-
-def _sources(survey: Survey, value: int) -> tuple[int, ...]:
-    return tuple(sorted(source for source, target in survey.value_map.items() if target == value))
-
-
-def _summary(root: Path, survey: Survey, outcomes: Sequence[CaseOutcome], *, limited: int) -> Written:
-    converted = [outcome for outcome in outcomes if not outcome.failure]
-    counted = Counter(note for outcome in converted for note in set(outcome.notes))
-    notes = [*survey.notes, *(f"{note} ({count} cases)" for note, count in counted.most_common(12))]
-    if limited:
-        notes.append(f"--limit left {limited} cases out")
-    patients = {outcome.patient for outcome in converted}
-    if len(patients) == len(converted) and (hint := _patient_hint([outcome.id for outcome in converted])):
-        notes.append(hint)
-    return Written(
-        root=root,
-        training=sum(outcome.split == "Tr" for outcome in converted),
-        test=sum(outcome.split == "Ts" for outcome in converted),
-        failed=tuple(Skipped(what=outcome.id, why=outcome.failure) for outcome in outcomes if outcome.failure),
-        skipped=survey.skipped,
-        classes=tuple(
-            ClassRow(
-                name=name,
-                value=value,
-                source_values=_sources(survey, value),
-                cases=sum(outcome.voxels.get(value, 0) > 0 for outcome in converted),
-                voxels=sum(outcome.voxels.get(value, 0) for outcome in converted),
-            )
-            for name, value in survey.labels.items()
-        ),
-        patients=len(patients),
-        notes=tuple(notes),
-        inputs={path: digest for outcome in converted for path, digest in outcome.inputs.items()},
-    )
-
-
-def _patient_hint(ids: Sequence[str]) -> str:
-    """A warning when ids look like several slices of fewer patients ('ABD_001_100')."""
-    groups = {match[1] for name in ids if (match := _SLICE_LIKE.fullmatch(name))}
-    if 1 < len(groups) < len(ids):
-        return (
-            f"each case counts as its own patient, but the names look like {len(groups)} patients: "
-            r"--patient-regex '(.+)_\d+' keeps a patient's cases on one side of a split"
-        )
-    return ""

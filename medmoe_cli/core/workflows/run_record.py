@@ -71,6 +71,7 @@ class RunRecorder:
         self.inputs: dict[str, str] = {}
         self.outputs: list[Path] = []
         self.exit_code = 0
+        self.results: Any = None  # the verb's own tables, where it has some; a key of run.json
         self._facts: dict[str, Any] = {}
         self._reporter = reporter
         self._started = self._last = time.monotonic()
@@ -158,6 +159,7 @@ class RunRecorder:
                 "cases": [case.entry() for case in self.cases],
                 "outputs": self.outputs,
                 "warnings": self.warnings,
+                **({} if self.results is None else {"results": jsonio.plain(self.results)}),
             },
         )
 

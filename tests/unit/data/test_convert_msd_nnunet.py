@@ -93,7 +93,7 @@ def test_a_rounded_label_header_is_taken_and_said(tmp_path: Path) -> None:
     rounded[:3, 3] += 0.02
     write_nifti(path, nifti_array(path), rounded)
     result = convert(tmp_path, source, "msd")
-    assert any("rounding" in note and "(1 cases)" in note for note in result.written.notes)
+    assert [(row.cases, "rounding" in row.what) for row in result.written.grids] == [(1, True)]
     written = nib.load(result.written.root / "labelsTr" / "prostate_01.nii.gz")
     assert np.array_equal(written.affine, nib.load(source / "imagesTr" / "prostate_01.nii.gz").affine)
 
@@ -104,7 +104,7 @@ def test_undeclared_values_fail_the_case(tmp_path: Path) -> None:
     data = nifti_array(path)
     write_nifti(path, np.where(data == 2, 421, data).astype(np.int16), AFFINE)
     (failed,) = convert(tmp_path, source, "msd").written.failed
-    assert "421; declared are 1, 2" in failed.why
+    assert "421 (4 voxels); declared are 1, 2" in failed.why
 
 
 def test_nnunet_version_1(tmp_path: Path) -> None:

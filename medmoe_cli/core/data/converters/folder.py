@@ -228,5 +228,6 @@ FORMAT = Format(
     options=tuple(field.name for field in fields(ConvertOptions) if field.name not in ("subset", "label_scheme")),
     looks_like=looks_like,
     survey=survey,
+    signs="images and masks paired by name, of no release that is known",
     particular=0,
 )

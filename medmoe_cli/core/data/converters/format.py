@@ -35,6 +35,9 @@ class Format:
         licence: of the data, 'unknown' included; '' for layouts that are no release.
         obtain: where a person gets the release by hand; '' for layouts that are no release.
         particular: how particular `looks_like` is; where several fit, the highest is named.
+        signs: what `looks_like` looks for, in words; '' where the description says it.
+        subsets: every value that --subset may have, where the format knows them.
+        label_schemes: every value that --label-scheme may have, where the format knows them.
     """
 
     name: str
@@ -47,3 +50,6 @@ class Format:
     licence: str = ""
     obtain: str = ""
     particular: int = 1
+    signs: str = ""
+    subsets: tuple[str, ...] = ()
+    label_schemes: tuple[str, ...] = ()

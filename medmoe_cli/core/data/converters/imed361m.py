@@ -174,4 +174,8 @@ FORMAT = Format(
     options=(*COMMON_OPTIONS, "overlap"),
     looks_like=looks_like,
     survey=survey,
+    classes="from dataset.json",
+    licence="unknown for IMed-361M; each source dataset has its own",
+    obtain="https://github.com/uni-medical/IMIS-Bench (its folder dataset/ holds a sample)",
+    signs="a folder label/ with sparse masks whose names carry their shape",
 )

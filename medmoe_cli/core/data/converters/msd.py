@@ -120,4 +120,8 @@ FORMAT = Format(
     options=COMMON_OPTIONS,
     looks_like=looks_like,
     survey=survey,
+    classes="of each task, from its dataset.json",
+    licence="CC BY-SA 4.0 (the Decathlon); releases of its layout have their own",
+    obtain="http://medicaldecathlon.com (Google Drive), or the AWS bucket msd-for-monai",
+    signs="a dataset.json whose 'training' pairs name NIfTI files that are there",
 )

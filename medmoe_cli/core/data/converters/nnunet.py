@@ -147,4 +147,7 @@ FORMAT = Format(
     options=COMMON_OPTIONS,
     looks_like=looks_like,
     survey=survey,
+    classes="from dataset.json",
+    licence="the dataset's own",
+    signs="a dataset.json of nnU-Net, and images with channel numbers (_0000)",
 )

@@ -134,7 +134,9 @@ def require_source(source: Path) -> None:
     if not source.exists():
         raise DataError("folder not found", where=source, fix="check the path")
     if not source.is_dir():
-        raise DataError("a file where a folder was expected", where=source, fix="name its folder, or a zip or tar of it")
+        raise DataError(
+            "a file where a folder was expected", where=source, fix="name its folder, or a zip or tar of it"
+        )
     if not any(source.iterdir()):
         raise DataError("an empty folder", where=source, fix="name the folder that holds the data")
 

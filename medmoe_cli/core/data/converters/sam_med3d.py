@@ -272,4 +272,9 @@ FORMAT = Format(
     options=(*COMMON_OPTIONS, "overlap", "subset"),
     looks_like=looks_like,
     survey=survey,
+    classes="one per folder",
+    licence="unknown for SA-Med3D-140K; each source dataset has its own",
+    obtain="https://huggingface.co/datasets/blueyo0/SA-Med3D-140K, or lay your own scans out like it",
+    particular=3,  # folders in folders of masks say more than the names of files, which stay those of their release
+    signs="a folder per class, in it one per source dataset, where images and masks share their names",
 )

@@ -189,4 +189,8 @@ FORMAT = Format(
     options=(*COMMON_OPTIONS, "spacing_mm", "label_names"),
     looks_like=looks_like,
     survey=survey,
+    classes="ACDC: right_ventricle, myocardium, left_ventricle; else --label-names",
+    licence="CC BY-NC-SA 4.0 (ACDC)",
+    obtain="https://github.com/HiLab-git/SSL4MIS, data/ACDC",
+    signs="h5 files",
 )
