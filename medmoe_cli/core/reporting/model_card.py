@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,6 +43,7 @@ class ModelFacts:
         data: the dataset.
         prompt_kinds: what it answers.
         parameters: of the network.
+        open_vocabulary: it may be asked for by any words.
         experts: names of the experts that were merged into it.
         backbone: whose weights it began with; None for random ones.
         summary: of its validation cases; None without.
@@ -55,6 +57,7 @@ class ModelFacts:
     data: TrainingData
     prompt_kinds: tuple[str, ...]
     parameters: int
+    open_vocabulary: bool = False
     experts: tuple[str, ...] = ()
     backbone: BackboneFacts | None = None
     summary: SummaryRead | None = None
@@ -113,6 +116,8 @@ def _model(facts: ModelFacts) -> list[str]:
         f"- parameters: {facts.parameters:,}",
         f"- answers: {', '.join(_prompt_words(facts.prompt_kinds))}",
     ]
+    if facts.open_vocabulary:
+        lines.append("- any other words may be asked for too; what it makes of them nobody has measured")
     if plan.spacing_mm is not None:
         lines.append(f"- spacing: {' x '.join(f'{side:g}' for side in plan.spacing_mm)} mm")
     if facts.experts:
@@ -176,12 +181,17 @@ def _numbers(facts: ModelFacts) -> list[str]:
 def _use(facts: ModelFacts) -> list[str]:
     promptless = {"none", "text"} & set(facts.prompt_kinds)
     prompted = "" if promptless else " --prompts prompts.json"
+    by_name = []
+    if "text" in facts.prompt_kinds and facts.plan.labels and not facts.experts:
+        words = facts.plan.class_prompts.get(facts.plan.class_names[0], facts.plan.class_names[0])
+        by_name = [f"medmoe predict -i SCANS -o MASKS -m {facts.name} --text {shlex.quote(_line(words))}"]
     return [
         "## How to use",
         "",
         "```",
         f"medmoe models import PATH --name {facts.name}",
         f"medmoe predict -i SCANS -o MASKS -m {facts.name}{prompted}",
+        *by_name,
         "medmoe evaluate -p MASKS -g REFERENCES",
         "```",
         "",

@@ -192,6 +192,7 @@ def _facts(loaded: LoadedModel, *, name: str, shared: Path | None, folder: Path)
         plan=loaded.plan,
         data=_training_data(loaded, fold),
         prompt_kinds=tuple(sorted(loaded.segmenter.prompt_kinds)),
+        open_vocabulary=loaded.segmenter.open_vocabulary,
         parameters=sum(parameter.numel() for parameter in loaded.segmenter.parameters()),
         experts=experts,
         backbone=_backbone(loaded),
