@@ -37,6 +37,7 @@ class BackboneFacts:
         licence: of the weights.
         sha256: of the public file; None where its authors publish none.
         dims: of the images.
+        with_files: needs files beside its weights (a tokenizer's), so that a folder may be named in place of a file.
         carries_arguments: the public file holds an `argparse.Namespace` beside its tensors, which is left out; no
             other class is ever accepted.
     """
@@ -49,6 +50,7 @@ class BackboneFacts:
     licence: str
     sha256: str | None
     dims: Literal[2, 3] = 2
+    with_files: bool = False
     carries_arguments: bool = False
 
 
@@ -100,6 +102,16 @@ _FACTS = (
         sha256=None,
         dims=3,
         carries_arguments=True,
+    ),
+    BackboneFacts(
+        name="sam3",
+        title="SAM3: image and text encoder, fusion, decoder and mask head, and its tokenizer",
+        parameters=840_376_374,
+        file="model.safetensors with config.json and tokenizer.json, or sam3.pt with its tokenizer's file",
+        source="huggingface.co/facebook/sam3",
+        licence="SAM License",
+        sha256=None,
+        with_files=True,
     ),
 )
 

@@ -28,6 +28,7 @@ _IMIS_LEFT_OUT = (
     "mask_decoder.semantic_",
     "mask_decoder.text_output.",
 )
+_SAM3 = ("detector.", "detector_model.")
 _FOREGROUND_POINT = "prompt_encoder.point_embeddings.1.weight"
 
 
@@ -111,6 +112,64 @@ def convert(tensors: Mapping[str, Tensor], *, architecture: str, where: Path) ->
     )
 
 
+def convert_sam3(path: Path) -> Converted:
+    """Turn a SAM3 of either release into transformers' names, its tokenizer and sizes as tensors beside the weights.
+
+    Args:
+        path: a folder, or a file of weights with the tokenizer's file beside it.
+
+    Raises:
+        CheckpointError: something is missing, damaged, or of another shape than the configuration's.
+    """
+    from medmoe_cli.core.nn.sam3.hf import build_sam3
+    from medmoe_cli.core.nn.sam3.source import (
+        SIZES,
+        TOKENIZER,
+        find_source,
+        pack_sizes,
+        read_merges,
+        read_sizes,
+        read_weights,
+    )
+
+    source = find_source(path)
+    sizes = read_sizes(source)
+    merges = read_merges(source, sizes)
+    renamed = read_weights(source)
+    with torch.device("meta"):
+        skeleton = build_sam3(sizes, image_size=sizes.pretrain_size)
+    report = load_into(skeleton, renamed.tensors, where=path)
+    if report.missing:
+        names = ", ".join(report.missing[:2]) + (", and more" if len(report.missing) > 2 else "")
+        raise CheckpointError(
+            "incomplete checkpoint",
+            where=path,
+            why=f"{len(report.missing)} of sam3's tensors are missing: {names}",
+            fix="download the files again from huggingface.co/facebook/sam3",
+        )
+    weights = {name: renamed.tensors[name] for name in report.loaded}
+    return Converted(
+        tensors={**weights, TOKENIZER: merges, SIZES: pack_sizes(sizes)},
+        report=report,
+        left_out=renamed.left_out,
+        new=(),
+        parameters=sum(weights[name].numel() for name, _ in skeleton.named_parameters()),
+    )
+
+
+def source_files(path: Path, architecture: str) -> tuple[Path, ...]:
+    """The files that adding a backbone reads.
+
+    Raises:
+        CheckpointError: of an architecture of several files, some are missing.
+    """
+    if not BACKBONES[architecture].with_files:
+        return (path,)
+    from medmoe_cli.core.nn.sam3.source import find_source
+
+    return find_source(path).files
+
+
 def load_backbone(folder: Path) -> dict[str, Tensor]:
     """The tensors of an added backbone, by SAM's names.
 
@@ -157,6 +216,8 @@ def _truly_missing(report: KeyReport, architecture: str) -> tuple[str, ...]:
 
 
 def _fits(tensors: Mapping[str, Tensor], architecture: str) -> bool:
+    if BACKBONES[architecture].with_files:
+        return any(name.startswith(_SAM3) for name in tensors)
     renamed, _ = _rename(tensors, architecture)
     try:
         report = load_into(_skeleton(architecture), renamed, resize=_resize(architecture))

@@ -15,7 +15,7 @@ from pathlib import Path
 import medmoe_cli
 from medmoe_cli.core.base import atomic, jsonio
 from medmoe_cli.core.base.errors import CheckpointError, ConfigError, DataError
-from medmoe_cli.core.base.hashing import file_sha256
+from medmoe_cli.core.base.hashing import file_sha256, value_sha256
 from medmoe_cli.core.base.progress import Reporter
 from medmoe_cli.core.base.suggest import did_you_mean
 from medmoe_cli.core.base.workspace import Workspace
@@ -84,7 +84,7 @@ def add_model(
     Args:
         workspace: receives models/NAME.
         architecture: a name of `BACKBONES`.
-        path: the checkpoint, .pth or .safetensors.
+        path: the checkpoint, .pth or .safetensors; of SAM3 also the folder of its files.
         reporter: is told what happens.
         name: another name than the architecture's, for instance for a fine-tuned SAM.
 
@@ -101,11 +101,10 @@ def add_model(
         atomic.sweep(folder.parent)
     arguments = {"architecture": architecture, "path": path, "name": name}
     with RunRecorder("models add", folder=None, reporter=reporter, arguments=arguments) as recorder:
-        if not path.is_file():
+        if not path.is_file() and not (facts.with_files and path.is_dir()):
             why = "it is a folder" if path.is_dir() else "there is no such file"
             raise CheckpointError("weights not found", where=path, why=why, fix=f"get {facts.file} from {facts.source}")
-        source_sha256 = file_sha256(path)
-        recorder.inputs[str(path)] = source_sha256
+        source_sha256 = _source_sha256(path, facts, recorder)
         kept = _kept(folder, architecture=architecture, source_sha256=source_sha256, reporter=recorder)
         if kept is not None:
             return ModelAdded(folder=folder, record=kept, cached=True)
@@ -172,6 +171,18 @@ def find_model(workspace: Workspace, name: str) -> Path:
     )
 
 
+def _source_sha256(path: Path, facts: BackboneFacts, recorder: RunRecorder) -> str:
+    """Of the file, or of the names and sha256 of all files where there are several."""
+    if not facts.with_files:
+        recorder.inputs[str(path)] = file_sha256(path)
+        return recorder.inputs[str(path)]
+    from medmoe_cli.core.nn.backbones import source_files
+
+    found = {file.name: file_sha256(file) for file in source_files(path, facts.name)}
+    recorder.inputs.update({str(path / name) if path.is_dir() else name: sha256 for name, sha256 in found.items()})
+    return value_sha256(found)
+
+
 def _kept(folder: Path, *, architecture: str, source_sha256: str, reporter: Reporter) -> BackboneRecord | None:
     """The record of the same source added before; None when there is nothing, or what is there is damaged."""
     if not folder.exists():
@@ -209,11 +220,14 @@ def _refuse_anothers_file(facts: BackboneFacts, source_sha256: str) -> None:
 def _convert_into(
     folder: Path, *, facts: BackboneFacts, path: Path, source_sha256: str, reporter: Reporter
 ) -> BackboneRecord:
-    from medmoe_cli.core.nn.backbones import convert
+    from medmoe_cli.core.nn.backbones import convert, convert_sam3
     from medmoe_cli.core.nn.weights import read_foreign, save_tensors
 
-    tensors = read_foreign(path, allow_namespace=facts.carries_arguments)
-    converted = convert(tensors, architecture=facts.name, where=path)
+    if facts.with_files:
+        converted = convert_sam3(path)
+    else:
+        tensors = read_foreign(path, allow_namespace=facts.carries_arguments)
+        converted = convert(tensors, architecture=facts.name, where=path)
     report = converted.report
     reporter.info(f"{path.name}: {report.line()}, {len(converted.left_out)} left out")
     if converted.new:

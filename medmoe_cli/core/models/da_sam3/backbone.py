@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 from torch import Tensor
 from transformers import Sam3Model
+from transformers.models.sam3.modeling_sam3 import Sam3DetrEncoderLayer
 
 from medmoe_cli.core.base.errors import CheckpointError, ConfigError
 from medmoe_cli.core.config.sam3 import Sam3Sizes
@@ -13,6 +15,7 @@ from medmoe_cli.core.models.da_sam3.config import DaSam3Config
 from medmoe_cli.core.models.da_sam3.layer import DualAdaptiveLayer
 from medmoe_cli.core.models.da_sam3.router import ExpertRouter
 from medmoe_cli.core.nn.moe import Experts, LowRankExperts
+from medmoe_cli.core.nn.moe.experts import Activation
 from medmoe_cli.core.nn.sam3.source import SIZES, TOKENIZER, unpack_sizes
 from medmoe_cli.core.nn.weights import KeyReport, load_into
 
@@ -63,10 +66,11 @@ def add_experts(sam3: Sam3Model, config: DaSam3Config, *, sizes: Sam3Sizes, num_
     """Replace the chosen fusion layers by dual-adaptive ones, which take over their modules."""
     layers = sam3.detr_encoder.layers
     for index in config.layers:
+        layer = cast(Sam3DetrEncoderLayer, layers[index])
         experts: Experts | LowRankExperts
         if config.experts == "full":
-            plain = layers[index].mlp.activation_fn
-            experts = Experts(num_experts, width=sizes.width, hidden=sizes.mlp, activation=plain)
+            activation = cast(Activation, layer.mlp.activation_fn)
+            experts = Experts(num_experts, width=sizes.width, hidden=sizes.mlp, activation=activation)
         else:
             count = num_experts if config.routed else 1
             experts = LowRankExperts(count, width=sizes.width, hidden=sizes.mlp, rank=config.rank)
@@ -79,4 +83,4 @@ def add_experts(sam3: Sam3Model, config: DaSam3Config, *, sizes: Sam3Sizes, num_
                 kind=config.router,
                 grid=config.context_grid,
             )
-        layers[index] = DualAdaptiveLayer(layers[index], experts=experts, router=router, top_k=config.top_k)
+        layers[index] = DualAdaptiveLayer(layer, experts=experts, router=router, top_k=config.top_k)

@@ -18,8 +18,6 @@ from medmoe_cli.core.base.errors import ConfigError
 from medmoe_cli.core.nn.sam3.tokens import Tokenizer, Tokens, learn_merges, merge_table
 from medmoe_cli.core.nn.sam3.words import small_vocabulary
 
-_ENDS = 2
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Asked:

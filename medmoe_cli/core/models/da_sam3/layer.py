@@ -94,12 +94,12 @@ def attended(
 
 def plain_layer(
     layer: Sam3DetrEncoderLayer, vision_QND: Tensor, *, prompt_QTD: Tensor, prompt_mask_QT: Tensor, position_QND: Tensor
-) -> tuple[Tensor, None]:
-    """A fusion layer without experts, in the same form."""
+) -> Tensor:
+    """The tokens after a fusion layer without experts."""
     tokens = attended(
         layer, vision_QND, prompt_QTD=prompt_QTD, prompt_mask_QT=prompt_mask_QT, position_QND=position_QND
     )
-    return layer.dropout(layer.mlp(layer.layer_norm3(tokens))) + tokens, None
+    return cast(Tensor, layer.dropout(layer.mlp(layer.layer_norm3(tokens))) + tokens)
 
 
 def _everyone(items_XD: Tensor) -> Routing:

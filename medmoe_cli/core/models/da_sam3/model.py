@@ -29,6 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from transformers.models.sam3.modeling_sam3 import Sam3DetrEncoderLayer
 
 from medmoe_cli.core.base.errors import CheckpointError, ConfigError
 from medmoe_cli.core.config.plan import Plan
@@ -243,13 +244,11 @@ class DaSam3(Segmenter):
     def _fused(self, tokens_QND: Tensor, asked: Asked, position_QND: Tensor) -> tuple[Tensor, dict[str, Routing]]:
         routing: dict[str, Routing] = {}
         for index, layer in enumerate(self.sam3.detr_encoder.layers):
-            run = layer if isinstance(layer, DualAdaptiveLayer) else plain_layer
-            rest = {"prompt_QTD": asked.features, "prompt_mask_QT": asked.mask, "position_QND": position_QND}
-            arguments = (tokens_QND,) if isinstance(layer, DualAdaptiveLayer) else (layer, tokens_QND)
+            arguments = (tokens_QND, asked.features, asked.mask, position_QND)
             if self.config.checkpoint_layers and torch.is_grad_enabled():
-                tokens_QND, chosen = checkpoint(run, *arguments, use_reentrant=False, **rest)
+                tokens_QND, chosen = checkpoint(_through, layer, *arguments, use_reentrant=False)
             else:
-                tokens_QND, chosen = run(*arguments, **rest)
+                tokens_QND, chosen = _through(layer, *arguments)
             if chosen is not None:
                 routing[f"layer{index + 1}"] = chosen
         return tokens_QND, routing
@@ -261,6 +260,22 @@ class DaSam3(Segmenter):
         return balance_losses(
             routing, balance_weight=self.config.balance_weight, entropy_weight=self.config.entropy_weight
         )
+
+
+def _through(
+    layer: nn.Module, tokens_QND: Tensor, prompt_QTD: Tensor, prompt_mask_QT: Tensor, position_QND: Tensor
+) -> tuple[Tensor, Routing | None]:
+    """The tokens after a fusion layer, and how they were routed where it has experts."""
+    if isinstance(layer, DualAdaptiveLayer):
+        routed: tuple[Tensor, Routing | None] = layer(
+            tokens_QND, prompt_QTD=prompt_QTD, prompt_mask_QT=prompt_mask_QT, position_QND=position_QND
+        )
+        return routed
+    plain = cast(Sam3DetrEncoderLayer, layer)
+    tokens = plain_layer(
+        plain, tokens_QND, prompt_QTD=prompt_QTD, prompt_mask_QT=prompt_mask_QT, position_QND=position_QND
+    )
+    return tokens, None
 
 
 def balance_losses(

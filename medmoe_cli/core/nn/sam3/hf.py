@@ -13,8 +13,6 @@ from transformers import Sam3Config, Sam3Model
 
 from medmoe_cli.core.config.sam3 import Sam3Sizes
 
-END_TOKENS = 2  # '<|startoftext|>' and '<|endoftext|>' are the vocabulary's last
-
 
 def build_sam3(sizes: Sam3Sizes, *, image_size: int) -> Sam3Model:
     """A SAM3 at random weights.
@@ -29,6 +27,7 @@ def build_sam3(sizes: Sam3Sizes, *, image_size: int) -> Sam3Model:
 def sam3_config(sizes: Sam3Sizes, *, image_size: int) -> Sam3Config:
     """The configuration that `transformers` builds from."""
     grid = image_size // sizes.patch
+    keys: dict[str, Any] = {"attn_implementation": "sdpa"}  # transformers takes it, its signature hides it
     decoder = {"hidden_size": sizes.width, "num_attention_heads": sizes.heads}
     layers = {**decoder, "intermediate_size": sizes.mlp, "dropout": sizes.dropout}
     return Sam3Config(
@@ -65,7 +64,7 @@ def sam3_config(sizes: Sam3Sizes, *, image_size: int) -> Sam3Config:
         detr_encoder_config={**layers, "num_layers": sizes.fusion_layers},
         detr_decoder_config={**layers, "num_layers": sizes.decoder_layers, "num_queries": sizes.queries},
         mask_decoder_config={**decoder, "num_upsampling_stages": sizes.mask_stages},
-        attn_implementation="sdpa",
+        **keys,
     )
 
 

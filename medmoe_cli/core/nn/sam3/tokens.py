@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 from tokenizers.pre_tokenizers import ByteLevel
@@ -53,7 +54,8 @@ class Tokenizer:
             names.append(names[first] + names[second])
         vocabulary = {name: index for index, name in enumerate([*names, START, END])}
         self._length, self._end = length, vocabulary[END]
-        self._tokenizer = CLIPTokenizer(vocab=vocabulary, merges=pairs)
+        tables: dict[str, Any] = {"vocab": vocabulary, "merges": pairs}
+        self._tokenizer = CLIPTokenizer(**tables)
 
     def __call__(self, texts: Sequence[str]) -> Tokens:
         """Tokens of each text."""
