@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from medmoe_cli.core.base.progress import Silent
 from medmoe_cli.core.data.converters.acdc import phases
 from medmoe_cli.core.data.converters.registry import recognise, survey_source
 from medmoe_cli.core.data.converters.source import ConvertOptions, Survey
+from medmoe_cli.core.data.index import open_dataset
+from medmoe_cli.core.data.splits import split
 from tests.tools.converting import convert, dataset_json, names
 from tests.tools.datasets import phantom, write_nifti
 from tests.tools.sources import AFFINE, nifti_array
@@ -30,14 +33,14 @@ def test_mmwhs_layout_ct(tmp_path: Path) -> None:
     assert recognise(source) == "mmwhs"
     result = convert(tmp_path, source, "mmwhs", subset=("ct",))
     root = result.written.root
-    assert names(root / "labelsTr") == ["ct_train_1001.nii.gz", "ct_train_1003.nii.gz"]
-    assert names(root / "imagesTs") == ["ct_test_2001_0000.nii.gz"]
+    assert names(root / "labelsTr") == ["mmwhs_ct1001.nii.gz", "mmwhs_ct1003.nii.gz"]
+    assert names(root / "imagesTs") == ["mmwhs_ct2001_0000.nii.gz"]
     image, label = heart(1003)
-    written = nib.load(root / "imagesTr" / "ct_train_1003_0000.nii.gz")
+    written = nib.load(root / "imagesTr" / "mmwhs_ct1003_0000.nii.gz")
     assert np.array_equal(np.asanyarray(written.dataobj), image)
     assert np.allclose(written.affine, AFFINE, atol=1e-5)
     ids = np.searchsorted((0, *MMWHS_VALUES), label)
-    assert np.array_equal(nifti_array(root / "labelsTr" / "ct_train_1003.nii.gz"), ids)
+    assert np.array_equal(nifti_array(root / "labelsTr" / "mmwhs_ct1003.nii.gz"), ids)
     content = dataset_json(result)
     assert content["source_values"] == {str(n): [value] for n, value in enumerate(MMWHS_VALUES, start=1)}
     assert content["modality"] == {"0": "CT"}
@@ -49,11 +52,13 @@ def test_mmwhs_layout_421_is_mended_and_said(tmp_path: Path) -> None:
     assert look(source, "mmwhs").mended == {421: 420}
     result = convert(tmp_path, source, "mmwhs", subset=("mr",))
     assert not result.written.failed
-    mended = nifti_array(result.written.root / "labelsTr" / "mr_train_1010.nii.gz")
+    mended = nifti_array(result.written.root / "labelsTr" / "mmwhs_mr1010.nii.gz")
     _, clean = heart(1010)
     assert (heart(1010, slip=True)[1] == 421).sum() == 3
     assert np.array_equal(mended, np.searchsorted((0, *MMWHS_VALUES), clean))
-    assert any("421" in note for note in result.written.notes)
+    assert any("421" in note and "3 voxels in 1 cases" in note for note in result.written.notes)
+    assert not any("--patient-regex" in note for note in result.written.notes)
+    assert [row.cases for row in result.written.values if row.mended] == [1]
 
 
 def test_mmwhs_layout_other_values_fail(tmp_path: Path) -> None:
@@ -62,7 +67,7 @@ def test_mmwhs_layout_other_values_fail(tmp_path: Path) -> None:
     label[0, 0, 0] = 422
     write_nifti(source / "ct_train" / "ct_train_1001_label.nii.gz", label, AFFINE)
     (failed,) = convert(tmp_path, source, "mmwhs").written.failed
-    assert failed.what == "ct_train_1001"
+    assert failed.what == "mmwhs_ct1001"
     assert "422" in failed.why
 
 
@@ -70,8 +75,8 @@ def test_mmwhs_layout_fold_names_and_parts(tmp_path: Path) -> None:
     source = make_mmwhs(tmp_path / "any names" / "of folders")
     both = look(source.parent, "mmwhs")
     (fold,) = both.folds
-    assert fold.train == ("ct_train_1001", "mr_train_1002", "mr_train_1010")
-    assert fold.val == ("ct_train_1003", "mr_train_1007")
+    assert fold.train == ("mmwhs_ct1001", "mmwhs_mr1002", "mmwhs_mr1010")
+    assert fold.val == ("mmwhs_ct1003", "mmwhs_mr1007")
     assert both.channels == ("image",)
     assert any("mr_train_1002" in note for note in both.notes)
     assert look(source, "mmwhs", subset=("mr",)).channels == ("MR",)
@@ -84,8 +89,8 @@ def test_mmwhs_layout_test_truth_that_is_no_nifti_is_left_out(tmp_path: Path) ->
     (source / "ct_test" / "ct_test_2001_label.nii.gz").write_bytes(b"encrypted")
     (source / "ct_train" / "ct_train_1002_label.nii.gz").unlink()
     found = look(source, "mmwhs")
-    assert [(case.id, len(case.files)) for case in found.cases] == [("ct_test_2001", 1), ("ct_train_1001", 2)]
-    assert {one.what for one in found.skipped} == {"ct_test_2001_label.nii.gz", "ct_train_1002"}
+    assert [(case.id, len(case.files)) for case in found.cases] == [("mmwhs_ct1001", 2), ("mmwhs_ct2001", 1)]
+    assert {one.what for one in found.skipped} == {"ct_test_2001_label.nii.gz", "mmwhs_ct1002"}
 
 
 def test_acdc_layout(tmp_path: Path) -> None:
@@ -124,6 +129,17 @@ def test_acdc_layout_says_where_info_and_frames_differ(tmp_path: Path) -> None:
     assert {case[:10] for case in fold.train} == {"patient090"}
     assert {case[:10] for case in fold.val} == {"patient002"}  # patient001 is of SSL4MIS's test set
     assert any("1 labelled cases are on neither side of it: patient001_frame01" in note for note in found.notes)
+
+
+def test_layout_folds_are_written(tmp_path: Path) -> None:
+    source = make_acdc(tmp_path / "ACDC", frames={2: (1, 10), 3: (1, 9), 1: (1, 12)})
+    root = convert(tmp_path, source, "acdc").written.root
+    (fold,) = json.loads((root / "splits_final.json").read_text())
+    assert fold == {
+        "train": ["patient003_frame01", "patient003_frame09"],
+        "val": ["patient002_frame01", "patient002_frame10"],
+    }
+    assert split(open_dataset(root), 0).validation == ("patient002_frame01", "patient002_frame10")
 
 
 def test_acdc_layout_testing_without_truth(tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ def test_layout_needs_its_scheme_named(tmp_path: Path) -> None:
         convert(tmp_path, source, "synapse-transunet")
     with pytest.raises(ConfigError, match="did you mean 'samed'"):
         convert(tmp_path, source, "synapse-transunet", label_scheme="sammed")
+    assert convert(tmp_path, source, "synapse-transunet", label_scheme="TransUNet").written.training == 1
 
 
 @pytest.mark.parametrize(

@@ -53,9 +53,12 @@ def survey(source: Path, options: ConvertOptions, *, workers: int | None, report
         DataError: two files of one case.
     """
     found: OneOf[tuple[str, str, str]] = OneOf()
+    tests: set[str] = set()
     for path, match in named(source, _FILE):
         part, split, number, kind = (group.lower() for group in match.groups())
-        found.add((part, f"{part}_{split}_{number}", kind), path)
+        found.add((part, f"mmwhs_{part}{number}", kind), path)
+        if split == "test":
+            tests.add(f"mmwhs_{part}{number}")
     found.require_single()
     parts = parts_of(options, {part for part, _, _ in found.files}, _PARTS, source)
     rule = patient_rule(options.patient_regex)
@@ -63,7 +66,7 @@ def survey(source: Path, options: ConvertOptions, *, workers: int | None, report
     skipped: list[Skipped] = []
     for part, case in sorted({(part, case) for part, case, _ in found.files if part in parts}):
         image, label = found.files.get((part, case, "image")), found.files.get((part, case, "label"))
-        test = "_test_" in case
+        test = case in tests
         if image is None:
             skipped.append(Skipped(what=case, why="a label without its image"))
             continue
@@ -82,11 +85,11 @@ def survey(source: Path, options: ConvertOptions, *, workers: int | None, report
                 load=partial(load_pair, image, label),
             )
         )
-    held_out = {f"{part}_train_{number}" for part in parts for number in _VALIDATION[part]}
-    training = {f"{part}_train_{number}" for part in parts for number in _TRAINING} - held_out
+    held_out = {f"mmwhs_{part}{number}" for part in parts for number in _VALIDATION[part]}
+    training = {f"mmwhs_{part}{number}" for part in parts for number in _TRAINING} - held_out
     folds, fold_notes = official_fold("SIFA's 16/4", training, held_out, cases)
     modality, channel, notes = mixed_channel([_PARTS[part] for part in parts])
-    if any(case.id == "mr_train_1002" for case in cases):
+    if any(case.id == "mmwhs_mr1002" for case in cases):
         notes += ("mr_train_1002 is taken whole; some users cut 10 voxels off it, for a reason that is not known",)
     values, value_map = renumber(_CLASSES)
     return Survey(

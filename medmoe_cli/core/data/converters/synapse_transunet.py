@@ -88,7 +88,7 @@ def survey(source: Path, options: ConvertOptions, *, workers: int | None, report
     scheme = _scheme(options, source)
     skipped: list[Skipped] = []
     found = _files(source, skipped)
-    _require_order(options.label_scheme or "", scheme, found, source)
+    _require_order((options.label_scheme or "").lower(), scheme, found, source)
     spacing_mm = options.spacing_mm or (1.0, 1.0, 1.0)
     rule = patient_rule(options.patient_regex)
     cases = tuple(
@@ -202,15 +202,14 @@ def _require_order(name: str, scheme: Scheme, found: Mapping[int, Files], source
         DataError: the liver is not the largest organ, or the right kidney is smaller than the gallbladder everywhere.
     """
     sizes = organ_sizes(list(found.values()), read_label)
-    others = ", ".join(other for other in SCHEMES if other != name)
-    require_largest(
-        sizes, scheme.classes["liver"], "the liver", where=source, fix=f"--label-scheme is one of {others}?"
-    )
+    others = " or ".join(other for other in SCHEMES if other != name)
+    fix = f"name the scheme that fits: --label-scheme {others}"
+    require_largest(sizes, scheme.classes["liver"], "the liver", where=source, fix=fix)
     kidney, gallbladder = scheme.classes["kidney_right"], scheme.classes["gallbladder"]
     telling = [one for one in sizes if kidney in one and gallbladder in one]
     if len(telling) > 1 and all(one[gallbladder] > one[kidney] for one in telling):
         why = f"in {len(telling)} cases {gallbladder}, the gallbladder of {name}, is larger than {kidney}, a kidney"
-        raise DataError("labels of another order", where=source, why=why, fix=f"--label-scheme is one of {others}?")
+        raise DataError("labels of another order", where=source, why=why, fix=fix)
 
 
 def _incomplete(found: Mapping[int, Files]) -> list[str]:
