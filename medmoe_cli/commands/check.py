@@ -37,6 +37,12 @@ def check(
             [[one.severity, one.code, one.case, one.file, one.message, one.fix] for one in report.findings[:_SHOWN]],
             caption=f"all {len(report.findings)} in {result.file}" if len(report.findings) > _SHOWN else None,
         )
+    for one in result.members:
+        found = len(one.errors)
+        console.print(
+            f"member {one.dataset}: {one.num_training} training and {one.num_test} test cases, "
+            f"{found} errors, {len(one.findings) - found} warnings"
+        )
     console.print(
         f"{report.dataset}: {report.num_training} training and {report.num_test} test cases, "
         f"{errors} errors, {warnings} warnings"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from medmoe_cli.session import session_of
+
+if TYPE_CHECKING:
+    from medmoe_cli.console import Console
+    from medmoe_cli.core.workflows.plan import PlanResult
 
 _KEYS = (
     "slice_axis",
@@ -14,6 +18,7 @@ _KEYS = (
     "context_slices",
     "spacing_mm",
     "normalization",
+    "channels",
     "labels",
     "class_prompts",
     "binary",
@@ -22,6 +27,7 @@ _KEYS = (
     "batch_size",
     "num_experts",
 )
+_MEMBER_KEYS = ("slice_axis", "normalization", "channels", "mirror_axes", "labels")
 
 
 def plan(
@@ -76,6 +82,7 @@ def plan(
             ["value", "decided"],
             [[key, _short(decided, key)] for key in _KEYS if key in decided.reasons],
         )
+    _show_members(console, result, explain=explain)
     console.print(
         f"{result.num_cases} cases of {result.num_patients} patients, {result.num_folds} folds; "
         f"fingerprint {'measured' if result.measured else 'still true'}; plan in {result.plan_file}"
@@ -85,10 +92,38 @@ def plan(
     console.next_command(f"medmoe train --method {method} --data {data} --preset {preset or decided.preset}")
 
 
+def _show_members(console: Console, result: PlanResult, *, explain: bool) -> None:
+    """What a collection's plan says of each member."""
+    if not result.members:
+        return
+    if explain:
+        for one in result.plan.members:
+            for key in _MEMBER_KEYS:
+                if key in one.plan.reasons:
+                    console.print(f"{one.dataset}: {key}: {one.plan.reasons[key]}")
+    rows = []
+    for one, counted in zip(result.plan.members, result.members, strict=True):
+        rows.append(
+            [
+                one.dataset,
+                one.modality or "?",
+                f"{counted.num_cases} of {counted.num_patients} patients",
+                f"{counted.num_classes} of {len(result.plan.labels)}",
+                "xyz"[one.plan.slice_axis],
+                _short(one.plan, "normalization"),
+            ]
+        )
+    console.table("members", ["dataset", "modality", "cases", "classes labelled", "slice axis", "intensities"], rows)
+
+
 def _short(decided: Any, key: str) -> str:
     """A value for the table."""
     if key == "slice_axis":
         return "xyz"[decided.slice_axis]
+    if key == "channels":
+        return str(len(decided.channels))
+    if key == "normalization" and decided.members:
+        return "each member's own"
     if key == "normalization":
         return ", ".join(
             f"{channel.name}: {channel.normalization}"

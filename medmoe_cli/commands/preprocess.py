@@ -50,8 +50,10 @@ def preprocess(
     unit = "slices" if result.plan.dims == 2 else "volumes"
     console.print(
         f"{result.num_cases} cases ({result.num_reused} reused), {result.num_samples} {unit}, "
-        f"{result.num_bytes / 1e6:.1f} MB in {result.folder}"
+        f"{result.num_bytes / 1e6:.1f} MB" + ("" if result.members else f" in {result.folder}")
     )
+    for one in result.members:
+        console.print(f"member {one.dataset}: {one.num_cases} cases, {one.num_samples} {unit} in {one.folder}")
     if result.preset_why:
         console.info(f"preset {result.plan.preset}: {result.preset_why}")
     console.next_command(f"medmoe train --method {method} --data {data} --preset {preset or result.plan.preset}")

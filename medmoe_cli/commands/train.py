@@ -11,6 +11,7 @@ from medmoe_cli.session import session_of
 if TYPE_CHECKING:
     from medmoe_cli.console import Console
     from medmoe_cli.core.workflows.train import TrainResult
+    from medmoe_cli.core.workflows.validate import Validation
 
 _MILLION = 1e6
 
@@ -133,7 +134,24 @@ def _show_training(console: Console, result: TrainResult) -> None:
             [[way.way, way.mean_dice, way.num_instances] for way in validation.ways],
             caption="ellipse (3D: ellipsoid): drawn into each instance's box, without a network",
         )
+    if validation is not None and validation.members:
+        _show_members(console, validation)
     console.print(f"run: {result.folder}")
+
+
+def _show_members(console: Console, validation: Validation) -> None:
+    """A collection's validation, member by member."""
+    ways = [way.way for way in validation.ways]
+    rows: list[list[str | float | None]] = []
+    for member in validation.members:
+        by_way = {way.way: way.mean_dice for way in member.ways}
+        score = member.score
+        rows.append([score.dataset, score.modality, score.num_cases, score.mean_dice, *map(by_way.get, ways)])
+    console.table(
+        "validation by member: its own classes alone",
+        ["member", "modality", "cases", "mean Dice per case", *(f"{way}, per instance" for way in ways)],
+        rows,
+    )
 
 
 def _show_parameters(console: Console, result: TrainResult) -> None:

@@ -117,6 +117,18 @@ class Plan(Section):
         """As `for_member`, of the member that a collection's case MEMBER/CASE belongs to; else this plan."""
         return self.for_member(case_id.partition("/")[0]) if self.members else self
 
+    def reference_values(self, case_id: str) -> dict[int, int]:
+        """Values in the label file of a case to those in `labels`; a collection's case is called MEMBER/CASE."""
+        if self.members:
+            return self.member(case_id.partition("/")[0]).file_values(self.labels)
+        return {file_value: value for value, file_value in self.file_values.items()}
+
+    def known_values(self, case_id: str) -> tuple[int, ...]:
+        """Values of the classes that are labelled in a case: all, or those of its member."""
+        if self.members:
+            return self.member(case_id.partition("/")[0]).known(self.labels)
+        return tuple(sorted(self.labels.values()))
+
 
 class MemberPlan(Section):
     """A collection's member.
@@ -146,8 +158,11 @@ class MemberPlan(Section):
         return {self.plan.labels[own]: labels[common] for own, common in self.classes.items()}
 
     def file_values(self, labels: Mapping[str, int]) -> dict[int, int]:
-        """The values in the member's label files to the collection's."""
-        return {self.plan.file_names[own]: labels[common] for own, common in self.classes.items()}
+        """The values in the member's label files to the collection's; 0 for classes that it leaves out."""
+        return {
+            value: labels[self.classes[own]] if own in self.classes else 0
+            for own, value in self.plan.file_names.items()
+        }
 
     def known(self, labels: Mapping[str, int]) -> tuple[int, ...]:
         """The collection's values of the classes that the member labels, ascending."""

@@ -80,6 +80,10 @@ CODES = MappingProxyType(
         "splits-unknown-case": "splits that name unknown cases",
         "splits-patient": "a patient in the train and val side of a fold",
         "patient-train-test": "a patient in imagesTr and imagesTs",
+        "member-missing": "a member of a collection is not there",
+        "member-collection": "a member of a collection is a collection",
+        "member-classes": "classes of a member that do not fit the collection",
+        "selection-invalid": "a selection.csv that cannot be used",
     }
 )
 """Every code, with its meaning."""
@@ -125,7 +129,7 @@ def check_dataset(
     key = check_key(root)
     file, findings = read_dataset_file(root)
     if file is None:
-        return CheckReport(dataset=root.name, key=key, num_training=0, num_test=0, findings=_ordered(findings))
+        return CheckReport(dataset=root.name, key=key, num_training=0, num_test=0, findings=ordered(findings))
     listing = list_cases(root, file)
     training, test = (*listing.training, *listing.damaged_training), (*listing.test, *listing.damaged_test)
 
@@ -154,7 +158,7 @@ def check_dataset(
         key=key,
         num_training=len(training),
         num_test=len(test),
-        findings=_ordered(findings),
+        findings=ordered(findings),
     )
 
 
@@ -182,5 +186,6 @@ def _with_damaged(listing: Listing) -> Listing:
     )
 
 
-def _ordered(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+def ordered(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Errors first, then by case and file."""
     return tuple(sorted(findings, key=lambda one: (one.severity != "error", one.case, one.file, one.code)))

@@ -71,7 +71,7 @@ class ClassAggregate:
         num_true_negative: units without the class in either mask.
         num_missed: units with the class in the reference only.
         num_false_positive: units with the class in the prediction only.
-        num_units: all units.
+        num_units: all units whose reference labels the class.
     """
 
     scored: ScoredClass
@@ -103,7 +103,7 @@ def aggregate(
     """Combine the scores of all units.
 
     Args:
-        units: at least one.
+        units: at least one; each class is labelled in one of them.
         classes: in the order of each unit's scores.
         convention: how classes are combined.
         patients: case to patient; a case that is not listed is its own patient.
@@ -115,23 +115,26 @@ def aggregate(
     penalised_UKC = _table(units, convention, penalised=True)
     whom = [patients.get(unit.case_id, unit.case_id) for unit in units]
     num_units, num_columns, num_classes = values_UKC.shape
+    known_UC = np.array([[item.presence is not Presence.UNKNOWN for item in unit.classes] for unit in units])
     intervals = mean_intervals(values_UKC.reshape(num_units, num_columns * num_classes, 1), whom, seed=seed)
     found = tuple(
         ClassAggregate(
             scored=scored,
             statistics={
                 column.name: _statistic(
-                    values_UKC[:, k, c],
+                    values_UKC[known_UC[:, c], k, c],
                     interval=intervals[k * num_classes + c],
                     penalised_mean=_mean(penalised_UKC[:, k, c]) if column.penalised else None,
                 )
                 for k, column in enumerate(convention.columns)
             },
-            counts=MeanCounts.over([unit.classes[c].counts for unit in units]),
+            counts=MeanCounts.over(
+                [unit.classes[c].counts for unit, known in zip(units, known_UC[:, c], strict=True) if known]
+            ),
             num_true_negative=_count(units, c, Presence.TRUE_NEGATIVE),
             num_missed=_count(units, c, Presence.MISSED),
             num_false_positive=_count(units, c, Presence.FALSE_POSITIVE),
-            num_units=num_units,
+            num_units=int(known_UC[:, c].sum()),
         )
         for c, scored in enumerate(classes)
     )

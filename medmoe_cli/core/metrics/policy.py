@@ -24,6 +24,7 @@ class Presence(StrEnum):
     TRUE_NEGATIVE = "true_negative"
     MISSED = "missed"
     FALSE_POSITIVE = "false_positive"
+    UNKNOWN = "unknown"  # the reference does not label the class: nothing is counted
 
 
 def presence(counts: Counts) -> Presence:

@@ -1,6 +1,7 @@
 """check: every defect of a dataset in one pass, kept so that training need not look again.
 
-WORKSPACE/preprocessed/NAME/check.json holds the findings and a key of the files they were found in.
+WORKSPACE/preprocessed/NAME/check.json holds the findings and a key of the files they were found in. A collection's
+members are checked one by one, each only when its own files have changed since.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from medmoe_cli.core.base import jsonio
 from medmoe_cli.core.base.errors import DataError
 from medmoe_cli.core.base.progress import Reporter
 from medmoe_cli.core.base.workspace import Workspace
+from medmoe_cli.core.data.check_collection import check_collection, collection_key
 from medmoe_cli.core.data.checks import CODES, CheckReport, check_dataset, check_key
+from medmoe_cli.core.data.collection import is_collection
 from medmoe_cli.core.data.finding import raise_errors
 from medmoe_cli.core.data.stored import read_stored
 from medmoe_cli.core.workflows.run_record import RunRecorder
@@ -32,6 +35,7 @@ class CheckResult:
         file: where it is kept.
         fresh: False when an earlier report of the same files was taken.
         exit_code: 3 when there is an error.
+        members: the reports of a collection's members.
     """
 
     root: Path
@@ -39,6 +43,7 @@ class CheckResult:
     file: Path
     fresh: bool
     exit_code: int
+    members: tuple[CheckReport, ...] = ()
 
 
 def run_check(*, workspace: Workspace, data: str, workers: int | None = None, reporter: Reporter) -> CheckResult:
@@ -51,14 +56,43 @@ def run_check(*, workspace: Workspace, data: str, workers: int | None = None, re
     root = _root(workspace, data)
     folder = workspace.preprocessed / root.name
     with RunRecorder("check", folder=None, reporter=reporter, arguments={"data": data}) as recorder:
-        report = check_dataset(root, splits_folders=(folder,), workers=workers, reporter=recorder)
+        if is_collection(root):
+            members = _Members(workspace, workers, recorder)
+            report = check_collection(root, check_member=members.check, splits_folder=folder)
+        else:
+            members = None
+            report = check_dataset(root, splits_folders=(folder,), workers=workers, reporter=recorder)
         recorder.folder = folder
         recorder.add_output(jsonio.write(folder / FILE_NAME, report))
         recorder.warnings += [
             f"{finding.code} {finding.file or finding.case}: {finding.message}" for finding in report.findings
         ]
         recorder.exit_code = DataError.exit_code if report.errors else 0
-    return CheckResult(root=root, report=report, file=folder / FILE_NAME, fresh=True, exit_code=recorder.exit_code)
+    return CheckResult(
+        root=root,
+        report=report,
+        file=folder / FILE_NAME,
+        fresh=True,
+        exit_code=recorder.exit_code,
+        members=() if members is None else tuple(members.reports),
+    )
+
+
+class _Members:
+    """Checks members, and keeps their reports where checking them by themselves does."""
+
+    def __init__(self, workspace: Workspace, workers: int | None, reporter: Reporter) -> None:
+        self._workspace, self._workers, self._reporter = workspace, workers, reporter
+        self.reports: list[CheckReport] = []
+
+    def check(self, root: Path) -> CheckReport:
+        file = self._workspace.preprocessed / root.name / FILE_NAME
+        report = read_stored(file, CheckReport)
+        if report is None or report.key != check_key(root):
+            report = check_dataset(root, splits_folders=(file.parent,), workers=self._workers, reporter=self._reporter)
+            jsonio.write(file, report)
+        self.reports.append(report)
+        return report
 
 
 def ensure_checked(*, workspace: Workspace, data: str, workers: int | None = None, reporter: Reporter) -> CheckResult:
@@ -71,7 +105,8 @@ def ensure_checked(*, workspace: Workspace, data: str, workers: int | None = Non
     root = _root(workspace, data)
     folder = workspace.preprocessed / root.name
     stored = read_stored(folder / FILE_NAME, CheckReport)
-    if stored is not None and stored.key == check_key(root):
+    key = collection_key(root) if is_collection(root) else check_key(root)
+    if stored is not None and stored.key == key:
         code = DataError.exit_code if stored.errors else 0
         result = CheckResult(root=root, report=stored, file=folder / FILE_NAME, fresh=False, exit_code=code)
     else:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medmoe_cli.core.base import jsonio
 from medmoe_cli.core.base.errors import DataError, MedMoEError, raise_all
@@ -26,6 +27,7 @@ from medmoe_cli.core.workflows.evaluation_labels import (
     check_tolerances,
     classes_of_values,
     find_label_names,
+    renumbering,
 )
 from medmoe_cli.core.workflows.run_record import RunRecorder
 
@@ -36,13 +38,17 @@ SUMMARY_NAME = "summary.json"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Job:
-    """One case for a worker; without classes its values are looked at and nothing is scored."""
+    """One case for a worker; without classes its values are looked at and nothing is scored.
+
+    `renumber` gives values of the prediction the references' numbers.
+    """
 
     files: CaseFiles
     classes: tuple[ScoredClass, ...]
     ignore: int | None
     convention: str
     tolerances: Tolerances
+    renumber: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,6 +74,7 @@ def run_evaluate(
     ignore_geometry: bool = False,
     ignore_missing: bool = False,
     seed: int = 0,
+    renumber: Mapping[int, int] | None = None,
     reporter: Reporter,
 ) -> EvaluationSummary:
     """Score every reference's prediction.
@@ -85,6 +92,7 @@ def run_evaluate(
         ignore_geometry: compare voxel by voxel although the grids lie elsewhere in space (shapes must agree).
         ignore_missing: score the cases that have a prediction, and warn of the others.
         seed: of the confidence intervals.
+        renumber: values of the predictions to the references'; None for what the files' names say.
         reporter: receives progress and warnings.
 
     Raises:
@@ -131,7 +139,12 @@ def run_evaluate(
             raise DataError(
                 "nothing to score", where=references, why="there is only background", fix="check the folders"
             )
-        jobs = [_job(pair, scored, names, tolerances, rules.name) for pair in pairing.pairs]
+        if renumber is None:
+            renumber = renumbering(predictions, scored) if classes is None else {}
+        if renumber and classes is None:
+            changed = ", ".join(f"{value} is {number}" for value, number in sorted(renumber.items()) if number)
+            run.info(f"the predictions' dataset.json numbers the classes differently; by name, {changed}")
+        jobs = [_job(pair, scored, names, tolerances, rules.name, renumber) for pair in pairing.pairs]
         done = _work(jobs, workers=count, reporter=run, task="evaluate")
         raise_all([problem for item in done for problem in item.problems])
         _warn_of_the_unusual(done, scored, names, pairing.pairs, has_distances=_has_distances(rules.name), run=run)
@@ -175,9 +188,21 @@ def _has_distances(convention: str) -> bool:
 
 
 def _job(
-    pair: CaseFiles, classes: tuple[ScoredClass, ...], names: LabelNames, tolerances: Tolerances, convention: str
+    pair: CaseFiles,
+    classes: tuple[ScoredClass, ...],
+    names: LabelNames,
+    tolerances: Tolerances,
+    convention: str,
+    renumber: Mapping[int, int],
 ) -> _Job:
-    return _Job(files=pair, classes=classes, ignore=names.ignore, convention=convention, tolerances=tolerances)
+    return _Job(
+        files=pair,
+        classes=classes,
+        ignore=names.ignore,
+        convention=convention,
+        tolerances=tolerances,
+        renumber=renumber,
+    )
 
 
 def _read_all(
@@ -195,7 +220,7 @@ def _read_all(
     Raises:
         MedMoEError: the problems found before, and those of reading, each once.
     """
-    jobs = [_job(pair, (), names, tolerances, convention) for pair in pairs]
+    jobs = [_job(pair, (), names, tolerances, convention, {}) for pair in pairs]
     done = _work(jobs, workers=workers, reporter=reporter, task="read")
     found = {problem.line(): problem for problem in problems}
     for item in done:
@@ -236,12 +261,21 @@ def _one_case(job: _Job) -> _Done:
     pair = LabelPair(
         case_id=job.files.case_id,
         reference=reference.data,
-        prediction=prediction.data,
+        prediction=_renumbered(prediction.data, job.renumber),
         spacing_mm=reference.geometry.spacing_mm,
         ignore=job.ignore,
     )
     units = find_convention(job.convention).score(pair, job.classes, job.tolerances)
     return _Done(case_id=job.files.case_id, units=units, values=tuple(pair.pairs.values.tolist()))
+
+
+def _renumbered(labels: NDArray[np.integer], numbers: Mapping[int, int]) -> NDArray[np.integer]:
+    """A label map in the references' numbers; values that nobody names stay."""
+    if not numbers:
+        return labels
+    table = np.arange(max(int(labels.max(initial=0)), *numbers, *numbers.values()) + 1, dtype=np.uint16)
+    table[list(numbers)] = list(numbers.values())
+    return np.asarray(table[labels])
 
 
 def _warn_of_the_unusual(

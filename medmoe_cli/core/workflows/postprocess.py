@@ -7,7 +7,7 @@ user's own choice and stays whole.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -67,10 +67,9 @@ def one_piece_classes(cases: Sequence[Case], plan: Plan, reporter: Reporter) -> 
     A class counts when at least 95 % of the training labels that contain it hold one component of it, components
     below 1 % of its voxels not counted.
     """
-    numbers = {file_value: value for value, file_value in plan.file_values.items()}
     single = dict.fromkeys(plan.labels.values(), 0)
     present = dict.fromkeys(plan.labels.values(), 0)
-    labelled = [case for case in cases if case.label is not None]
+    labelled = [case for case in cases if case.label is not None and _may_be_volume(case, plan)]
     reporter.start("look for classes of one piece", len(labelled))
     for case in labelled:
         assert case.label is not None
@@ -78,7 +77,7 @@ def one_piece_classes(cases: Sequence[Case], plan: Plan, reporter: Reporter) -> 
         if min(read.shape) == 1:
             reporter.finish()
             return ()
-        labels = number_labels(read, numbers, case.label)
+        labels = number_labels(read, plan.reference_values(case.id), case.label)
         for value in plan.labels.values():
             sizes = component_sizes(labels == value)
             if len(sizes):
@@ -91,6 +90,11 @@ def one_piece_classes(cases: Sequence[Case], plan: Plan, reporter: Reporter) -> 
         for name, value in plan.labels.items()
         if present[value] and single[value] >= _LEAST_SHARE * present[value]
     )
+
+
+def _may_be_volume(case: Case, plan: Plan) -> bool:
+    """False for the pictures among a collection's members."""
+    return not plan.members or plan.member(case.id.partition("/")[0]).dimensionality == 3
 
 
 class RuleTrial:
@@ -108,9 +112,21 @@ class RuleTrial:
         self._after: dict[str, list[float]] = {}
         self._changed: dict[str, set[str]] = {}
 
-    def add(self, case: str, labels_SHW: NDArray[np.integer], reference_SHW: NDArray[np.integer]) -> None:
-        """One validation case as it was predicted, and its reference; a class in neither is not counted."""
+    def add(
+        self,
+        case: str,
+        labels_SHW: NDArray[np.integer],
+        reference_SHW: NDArray[np.integer],
+        *,
+        known: Collection[int] | None = None,
+    ) -> None:
+        """One validation case as it was predicted, and its reference; a class in neither is not counted.
+
+        Nor is one that is not among the `known` ones, which the reference labels; None for all.
+        """
         for candidate in self.candidates:
+            if known is not None and candidate.value not in known:
+                continue
             wanted = reference_SHW == candidate.value
             found = labels_SHW == candidate.value
             if not found.any() and not wanted.any():

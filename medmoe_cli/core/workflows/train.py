@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 
 from medmoe_cli.core.base import atomic, jsonio
 from medmoe_cli.core.base.errors import CheckpointError, ConfigError, DataError
-from medmoe_cli.core.base.hashing import value_sha256
 from medmoe_cli.core.base.lock import exclusive
 from medmoe_cli.core.base.progress import Reporter, Silent
 from medmoe_cli.core.base.seeds import derive_seed
@@ -24,9 +25,7 @@ from medmoe_cli.core.config.plan import Plan
 from medmoe_cli.core.config.presets import Resolved, resolved_yaml
 from medmoe_cli.core.data.dataset import Case, Dataset
 from medmoe_cli.core.data.index import open_dataset
-from medmoe_cli.core.data.preprocess import finished_records, make_jobs, store_folder
 from medmoe_cli.core.data.splits import Split, split
-from medmoe_cli.core.data.store import CaseRecord, Store
 from medmoe_cli.core.engine import optim
 from medmoe_cli.core.engine.checkpoint import Checkpoints
 from medmoe_cli.core.engine.device import Compute, resolve_compute
@@ -42,10 +41,11 @@ from medmoe_cli.core.nn.weights import load_into, load_tensors
 from medmoe_cli.core.reporting.curves import draw_progress
 from medmoe_cli.core.workflows.answering import ready
 from medmoe_cli.core.workflows.check import ensure_checked
+from medmoe_cli.core.workflows.collection_sources import CollectionSources, collection_sources
 from medmoe_cli.core.workflows.configure import ChosenPreset, choose_preset, configure
 from medmoe_cli.core.workflows.model_folder import best_checkpoint
 from medmoe_cli.core.workflows.plan import Planned, ensure_plan
-from medmoe_cli.core.workflows.preprocess import ensure_preprocessed
+from medmoe_cli.core.workflows.preprocess import Ready, ensure_preprocessed, finished
 from medmoe_cli.core.workflows.run_folder import (
     CHECKPOINTS,
     CONFIG_NAME,
@@ -77,6 +77,7 @@ class _Samples:
     validation: SampleSource
     split: Split
     content: str
+    draw_weights: NDArray[np.float64] | None = None
 
 
 def run_train(*, workspace: Workspace, options: TrainOptions, reporter: Reporter) -> TrainResult:
@@ -141,7 +142,7 @@ class _Training:
         with self.fabric.rank_zero_first():
             ready = ensure_preprocessed(self.planned, workers=_workers(self.resolved), reporter=self.reporter)
         segmenter = self._build()
-        samples = self._samples(segmenter, ready.store, ready.records)
+        samples = self._samples(segmenter, ready)
         parameters = _parameter_report(segmenter)
         folder = begun or self._new_folder()
         with ExitStack() as stack:
@@ -182,13 +183,12 @@ class _Training:
 
     def dry_run(self) -> TrainResult:
         """Resolve everything and measure one step; nothing is written."""
-        jobs = make_jobs(self.dataset, self.plan, self.planned.inputs, store_folder(self.planned.folder, self.plan))
-        records = finished_records(jobs)
+        ready = finished(self.planned)
         split(self.dataset, self.options.fold)  # a fold that does not exist is said now
         segmenter = self._build()
         samples = None
-        if len(records) == len(jobs):
-            samples = self._samples(segmenter, Store(folder=jobs[0].folder), records, write=False)
+        if ready is not None:
+            samples = self._samples(segmenter, ready, write=False)
         parameters = _parameter_report(segmenter)
         made_up = MadeUp(
             num_samples=self.plan.batch_size,
@@ -219,18 +219,32 @@ class _Training:
             is_main=self.fabric.is_global_zero,
         )
 
-    def _samples(
-        self, segmenter: Segmenter, store: Store, records: Mapping[str, CaseRecord], *, write: bool = True
-    ) -> _Samples:
+    def _samples(self, segmenter: Segmenter, ready: Ready, *, write: bool = True) -> _Samples:
         cases = split(self.dataset, self.options.fold, folder=self.planned.folder if write else None)
-        content = value_sha256({case: record.key for case, record in records.items()})
-        sources = self._sources(segmenter, store, records, cases)
+        sources = self._sources(segmenter, ready, cases)
         self.reporter.info(sources.line)
-        return _Samples(train=sources.train, validation=sources.validation, split=cases, content=content)
+        return _Samples(
+            train=sources.train,
+            validation=sources.validation,
+            split=cases,
+            content=ready.content,
+            draw_weights=sources.weights if isinstance(sources, CollectionSources) else None,
+        )
 
     def _sources(
-        self, segmenter: Segmenter, store: Store, records: Mapping[str, CaseRecord], cases: Split
-    ) -> SliceSources | VolumeSources:
+        self, segmenter: Segmenter, ready: Ready, cases: Split
+    ) -> SliceSources | VolumeSources | CollectionSources:
+        store, records = ready.store, ready.records
+        if self.dataset.members:
+            return collection_sources(
+                dataset=self.dataset,
+                plan=self.plan,
+                ready=ready,
+                cases=cases,
+                train=self.resolved.train,
+                augment=self.resolved.augment,
+                task=segmenter.stages()[0].task,
+            )
         if self.plan.dims == 3:
             return volume_sources(
                 store=store, records=records, cases=cases, plan=self.plan, augment=self.resolved.augment
@@ -311,6 +325,7 @@ class _Training:
             features=self.planned.folder / "features" if folder is not None else None,
             resume_command=f"{self._command(folder)} --resume" if folder is not None else "",
             stage=self.options.stage,
+            draw_weights=samples.draw_weights,
             after_epoch=_Redraw(self, folder) if folder is not None else _nothing,
         )
 
@@ -341,7 +356,7 @@ class _Training:
         return run_validate(
             cases=_cases(self.dataset, samples.split.validation),
             training=_cases(self.dataset, samples.split.train),
-            dataset_root=self.dataset.root,
+            dataset=self.dataset,
             plan=self.plan,
             inference=inference,
             predict=predict,
@@ -371,7 +386,8 @@ def _workers(resolved: Resolved) -> int | None:
 def _content_key(plan: Plan, content: str) -> str:
     """What the network is shown depends on: cached features of slices with neighbours are not those without."""
     context = f" context {plan.context_slices}" if plan.context_slices else ""
-    return f"{plan.preprocessing_key} {content}{context}"
+    shown = f" shown {[one.plan.shown for one in plan.members]}" if plan.members else ""
+    return f"{plan.preprocessing_key} {content}{context}{shown}"
 
 
 def _nothing() -> None:

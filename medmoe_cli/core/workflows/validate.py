@@ -25,7 +25,7 @@ from medmoe_cli.core.base.progress import Reporter
 from medmoe_cli.core.config.plan import Plan
 from medmoe_cli.core.config.postprocessing import Postprocessing
 from medmoe_cli.core.config.sections import PredictConfig
-from medmoe_cli.core.data.dataset import Case
+from medmoe_cli.core.data.dataset import Case, Dataset
 from medmoe_cli.core.data.prepare import Prepared
 from medmoe_cli.core.data.sliced_scan import SlicedScan
 from medmoe_cli.core.data.volume_scan import VolumeScan, prepare_scan
@@ -36,19 +36,35 @@ from medmoe_cli.core.reporting.overlay import draw_preview
 from medmoe_cli.core.workflows.case_output import file_labels, preview_rows
 from medmoe_cli.core.workflows.evaluate import run_evaluate
 from medmoe_cli.core.workflows.instance_tally import InstanceTally, WayScore
+from medmoe_cli.core.workflows.member_scores import MemberScore, evaluate_members
 from medmoe_cli.core.workflows.postprocess import RuleTrial, apply_rules, one_piece_classes
 from medmoe_cli.core.workflows.request_choice import value_for_nothing
-from medmoe_cli.core.workflows.requests import FromClassNames, FromMasks, FromNothing, Requests, reference_slices
+from medmoe_cli.core.workflows.requests import (
+    FromClassNames,
+    FromMasks,
+    FromNothing,
+    Requests,
+    reference_labels,
+    reference_slices,
+)
 from medmoe_cli.core.workflows.routing_tally import RoutingTally
 from medmoe_cli.core.workflows.run_folder import POSTPROCESSING_NAME
 from medmoe_cli.core.workflows.scans import ScanCase, read_scan
-from medmoe_cli.core.workflows.segmented import Segmented
+from medmoe_cli.core.workflows.segmented import Answered, Segmented
 from medmoe_cli.core.workflows.segmenting import segment
 from medmoe_cli.core.workflows.volume_requests import requests_of_labels
 
 Way = Literal["none", "box", "point", "text"]
 _NAMES: dict[Way, str] = {"none": "no prompts", "box": "box prompts", "point": "one point", "text": "class names"}
 _UNPROMPTED: tuple[Way, ...] = ("none", "text")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MemberValidation:
+    """A member of a collection: its mean Dice over its own classes and cases, and its instances by way."""
+
+    score: MemberScore
+    ways: tuple[WayScore, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +78,7 @@ class Validation:
         ways: scores per way on instances, the ellipse among them; none for automatic methods.
         tokens: per way, how often each routed token made the mask.
         rules: the post-processing that was learned, with its reasons.
+        members: of a collection: each one's own scores, and on instances those of each way.
     """
 
     masks_prompted_by: str
@@ -70,13 +87,14 @@ class Validation:
     ways: tuple[WayScore, ...]
     tokens: dict[str, dict[int, int]]
     rules: Postprocessing
+    members: tuple[MemberValidation, ...] = ()
 
 
 def run_validate(
     *,
     cases: Sequence[Case],
     training: Sequence[Case],
-    dataset_root: Path,
+    dataset: Dataset,
     plan: Plan,
     inference: Inference,
     predict: PredictConfig,
@@ -89,7 +107,7 @@ def run_validate(
     Args:
         cases: the fold's validation cases.
         training: the cases whose labels suggest rules.
-        dataset_root: the dataset's folder, for its labels and label names.
+        dataset: for its labels and label names.
         plan: the run's plan.
         inference: the trained model.
         predict: its threshold, and whether rules are applied.
@@ -97,7 +115,7 @@ def run_validate(
         reporter: receives progress.
         check: called between slices; raises to interrupt.
     """
-    return _Validation(plan, inference, predict, folder, reporter, check).run(cases, training, dataset_root)
+    return _Validation(plan, inference, predict, folder, reporter, check).run(cases, training, dataset)
 
 
 class _Validation:
@@ -116,10 +134,11 @@ class _Validation:
         # Slices are many, and each would be clicked: 2D methods are compared by their first prompts alone.
         self.clicks = max(stage.correction_rounds for stage in inference.segmenter.stages()) if plan.dims == 3 else 0
         self.tally = InstanceTally(plan)
+        self.tallies = {member.dataset: InstanceTally(plan) for member in plan.members}
         self.routing = RoutingTally()
         self.names = {value: name for name, value in plan.labels.items()}
 
-    def run(self, cases: Sequence[Case], training: Sequence[Case], dataset_root: Path) -> Validation:
+    def run(self, cases: Sequence[Case], training: Sequence[Case], dataset: Dataset) -> Validation:
         unprompted = next((way for way in self.ways if way in _UNPROMPTED), None)
         suggested = one_piece_classes(training, self.plan, self.reporter) if unprompted else ()
         trial = RuleTrial(suggested)
@@ -138,11 +157,12 @@ class _Validation:
         used = self.routing.result()
         if used.places:
             jsonio.write(self.folder / "routing.json", used)
-        return self._conclude(dataset_root, rules)
+        return self._conclude(dataset, cases, rules)
 
     def _case(self, case: Case, trial: RuleTrial, unprompted: Way | None) -> None:
         """Predict a case in every way; the first one's mask is written."""
         prepared, reference = self._read(case)
+        tallies = [self.tally, *(tally for name, tally in self.tallies.items() if case.id.startswith(f"{name}/"))]
         first: Segmented | None = None
         for way in self.ways:
             clicks = self.clicks if way == "point" else 0
@@ -151,18 +171,23 @@ class _Validation:
                 _requests(way, case, reference, prepared, self.inference, self.plan, clicks=clicks),
                 self.inference,
                 threshold=self.predict.threshold,
-                listen=self.tally.listener(f"{way} + {clicks} clicks" if clicks else way, reference),
-                each_round=self.tally.listener(way, reference, round_number=0) if clicks else None,
+                listen=_all(
+                    [tally.listener(f"{way} + {clicks} clicks" if clicks else way, reference) for tally in tallies]
+                ),
+                each_round=_all([tally.listener(way, reference, round_number=0) for tally in tallies])
+                if clicks
+                else None,
                 watch=self._watch(case.id) if first is None else None,
                 check=self.check,
             )
             self.tally.add_tokens(way, segmented)
             if way == unprompted:
-                trial.add(case.id, segmented.labels_SHW, reference)
+                trial.add(case.id, segmented.labels_SHW, reference, known=self.plan.known_values(case.id))
             first = first or segmented
         assert first is not None
         if not self.inference.automatic:
-            self.tally.ellipses(reference)
+            for tally in tallies:
+                tally.ellipses(reference)
         self._write(case, prepared, first, reference)
 
     def _apply(self, case: Case, rules: Postprocessing) -> None:
@@ -177,9 +202,11 @@ class _Validation:
         self.check()
         if case.label is None:
             raise DataError("validation case without a label", where=case.id, fix="medmoe check DATA")
-        image = read_scan(ScanCase(id=case.id, files=case.images), num_channels=len(self.plan.channels))
-        prepared = prepare_scan(image, self.plan)
-        return prepared, reference_slices(case.label, prepared)
+        plan = self.plan.for_case(case.id)
+        image = read_scan(ScanCase(id=case.id, files=case.images), num_channels=len(plan.channels))
+        prepared = prepare_scan(image, plan)
+        numbers = self.plan.reference_values(case.id)
+        return prepared, prepared.label_slices(reference_labels(case.label, prepared, numbers))
 
     def _mask(self, case: Case, prepared: SlicedScan) -> Path:
         return self.folder / "masks" / f"{case.id}{label_ending(prepared.image)}"
@@ -197,16 +224,24 @@ class _Validation:
 
         return watch
 
-    def _conclude(self, dataset_root: Path, rules: Postprocessing) -> Validation:
+    def _conclude(self, dataset: Dataset, cases: Sequence[Case], rules: Postprocessing) -> Validation:
         """Score the masks."""
-        summary = run_evaluate(
-            predictions=self.folder / "masks",
-            references=dataset_root / "labelsTr",
-            output=self.folder / "summary.json",
-            dataset=dataset_root,
-            ignore_missing=True,
-            reporter=_Quiet(self.reporter),
-        )
+        quiet = _Quiet(self.reporter)
+        scores: tuple[MemberScore, ...] = ()
+        if dataset.members:
+            summary, scores = evaluate_members(
+                dataset=dataset, cases=cases, plan=self.plan, folder=self.folder, reporter=quiet
+            )
+        else:
+            summary = run_evaluate(
+                predictions=self.folder / "masks",
+                references=dataset.root / "labelsTr",
+                output=self.folder / "summary.json",
+                dataset=dataset.root,
+                ignore_missing=True,
+                reporter=quiet,
+            )
+        of_members = {name: () if self.inference.automatic else tally.scores() for name, tally in self.tallies.items()}
         result = Validation(
             masks_prompted_by=self.ways[0],
             mean_dice=summary.aggregate.overall["Dice"].mean,
@@ -214,6 +249,7 @@ class _Validation:
             ways=() if self.inference.automatic else self.tally.scores(),
             tokens=self.tally.tokens,
             rules=rules,
+            members=tuple(MemberValidation(score=score, ways=of_members[score.dataset]) for score in scores),
         )
         if result.ways:
             jsonio.write(self.folder / "prompts.json", result)
@@ -250,11 +286,27 @@ def _requests(
         return FromNothing(value=value).requests_of(case.id, prepared)
     if way == "text":
         promptable = inference.segmenter.promptable_classes()
+        known = plan.known_values(case.id)
+        promptable = tuple(
+            name
+            for name in plan.class_names
+            if plan.labels[name] in known and (promptable is None or name in promptable)
+        )
         return FromClassNames(plan, (), promptable=promptable).requests_of(case.id, prepared)
     if isinstance(prepared, VolumeScan):
         labels = prepared.label_volume(prepared.to_file_grid(reference))
         return requests_of_labels(labels, plan, kind=way, clicks=clicks + (way == "point"))
     return FromMasks.simulated(reference, prepared, plan, kind=way, clicks=0, mask_size=inference.segmenter.mask_size)
+
+
+def _all(listeners: Sequence[Callable[[Answered], None]]) -> Callable[[Answered], None]:
+    """Tells each of them."""
+
+    def tell(answered: Answered) -> None:
+        for listener in listeners:
+            listener(answered)
+
+    return tell
 
 
 class _Quiet:

@@ -52,7 +52,7 @@ def validate(root: Path, inference: Inference, folder: Path, predict: PredictCon
     return run_validate(
         cases=cases[:2],
         training=cases[2:],
-        dataset_root=root,
+        dataset=open_dataset(root),
         plan=PLAN,
         inference=inference,
         predict=predict or PredictConfig(),
