@@ -31,10 +31,17 @@ _COLOURS = {
     "point": "#D55E00",
     "text": "#009E73",
     "none": "#CC79A7",
+    "absent": "#E69F00",
     "automatic": "#0072B2",
 }
 _OTHER = ("#E69F00", "#56B4E9", "#999999", "#F0E442")
-_KIND_NAMES = {"box": "box prompt", "point": "one point", "text": "class name", "none": "no prompt"}
+_KIND_NAMES = {
+    "box": "box prompt",
+    "point": "one point",
+    "text": "class name",
+    "none": "no prompt",
+    "absent": "absent class, kept empty",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

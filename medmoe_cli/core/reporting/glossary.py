@@ -45,6 +45,15 @@ GLOSSARY = Terms(
             "after another; a query asks for one structure.",
         ),
         (
+            "Presence",
+            "How likely the model finds it that what was asked for by its name is in the picture at all. Below the "
+            "model's threshold the mask stays empty.",
+        ),
+        (
+            "Stage",
+            "A part of the training in which some of the network learns and the rest stays as it is.",
+        ),
+        (
             "Expert, router",
             "An expert is a part of the network that works on some inputs only; the router decides who works on what.",
         ),

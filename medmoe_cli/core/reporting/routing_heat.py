@@ -71,12 +71,20 @@ def _table(places: Mapping[str, PlaceUse], names: Mapping[str, str]) -> Table:
     spoken = names[next(iter(places))] if one else ""
     return Table(
         caption=f"{spoken}, by structure" if one else "Which expert works on which structure",
-        columns=("Structure", *(f"expert {e + 1}" for place in places.values() for e in range(place.num_experts))),
-        groups=() if one else tuple(Group(title=names[name], columns=p.num_experts) for name, p in places.items()),
+        columns=("Structure", *_headings(places, word="expert " if one else "")),
+        groups=() if one else tuple(_group(names[name], place) for name, place in places.items()),
         rows=tuple(rows),
         shades=_stretched(shades),
         note="Shares of a structure's items, in percent: those of a row add up to 100 at each place. Darker is more.",
     )
+
+
+def _headings(places: Mapping[str, PlaceUse], *, word: str) -> list[str]:
+    return [f"{word}{expert + 1}" for place in places.values() for expert in range(place.num_experts)]
+
+
+def _group(name: str, place: PlaceUse) -> Group:
+    return Group(title=f"{name}, expert", columns=place.num_experts)
 
 
 def _shares(place: PlaceUse, structure: str) -> Sequence[float | None]:

@@ -78,7 +78,7 @@ def _verdict(name: str, place: PlaceUse) -> str:
     idle = [str(expert + 1) for expert in range(place.num_experts) if shares[expert] < _IDLE_SHARE]
     text = (
         f"{_spoken(name)}: expert {busiest + 1} of {place.num_experts} takes most, {percent(float(shares[busiest]))} "
-        f"of {counts.sum():,.0f} {_plural(place.item)}; as varied as {effective_number(counts):.1f} "
+        f"of {counts.sum():,.0f} choices by {_plural(place.item)}; as varied as {effective_number(counts):.1f} "
         "evenly used experts."
     )
     if idle:

@@ -39,7 +39,7 @@ def test_bars_and_words_name_the_busy_and_the_idle() -> None:
     use = RoutingUse(places={"layer1": tokens({"a": (90, 10, 0)}, {"left_kidney": (9, 1, 0)})})
     blocks = routing_blocks(use)
     words = " ".join(block.text for block in blocks if isinstance(block, Text))
-    assert "Layer 1: expert 1 of 3 takes most, 90 % of 100 tokens" in words
+    assert "Layer 1: expert 1 of 3 takes most, 90 % of 100 choices by tokens" in words
     assert "Hardly used (below 1 %): 3" in words
     (picture,) = (block for block in blocks if isinstance(block, Picture))
     assert "90 %, 10 %, 0 %" in picture.alt
@@ -70,8 +70,8 @@ def test_structures_and_depths_stand_in_one_table_the_darkest_cell_being_the_lar
     classes = {"liver": (9.0, 1.0), "left_kidney": (1.0, 4.0)}
     use = RoutingUse(places={f"layer{depth}": tokens({"a": (10, 5)}, classes) for depth in (1, 2, 3)})
     (table,) = (block for block in routing_blocks(use) if isinstance(block, Table))
-    assert [group.title for group in table.groups] == ["Layer 1", "Layer 2", "Layer 3"]
-    assert table.columns == ("Structure", *("expert 1", "expert 2") * 3)
+    assert [group.title for group in table.groups] == [f"Layer {depth}, expert" for depth in (1, 2, 3)]
+    assert table.columns == ("Structure", *("1", "2") * 3)
     assert table.rows == (
         ("liver", *("90 %", "10 %") * 3),
         ("left kidney", *("20 %", "80 %") * 3),
