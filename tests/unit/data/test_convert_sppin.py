@@ -42,7 +42,8 @@ def test_more_contrasts_are_placed_by_their_headers_layout(tmp_path: Path) -> No
     assert t2.shape == SHAPE
     inside = (slice(1, -1), slice(1, -1), slice(2, -2))
     np.testing.assert_allclose(np.asanyarray(t2.dataobj)[inside], ramp(SHAPE, AFFINE)[inside], atol=0.01)
-    assert "T2 resampled from its own grid to that of T1_gd (linear) (3 cases)" in result.written.notes
+    (row,) = result.written.grids
+    assert (row.what, row.cases) == ("T2 resampled from its own grid to that of T1_gd (linear)", 3)
     assert any("did not register them" in note for note in result.written.notes)
 
 
@@ -61,5 +62,5 @@ def test_other_names_withdrawn_patients_and_gaps_are_reported_layout(tmp_path: P
     assert "another name than SPPIN's" in skipped["PT_09_T1_GADO_20200303.nii"]
     ((what, why),) = [(one.what, one.why) for one in result.written.failed]
     assert what == "PT_10_20200404"
-    assert "255; declared are 1" in why
+    assert "255 (18 voxels); declared are 1" in why
     assert result.written.training == 3

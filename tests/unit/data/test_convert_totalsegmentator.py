@@ -17,7 +17,7 @@ from medmoe_cli.core.base.progress import Silent
 from medmoe_cli.core.data.converters.label_table import label_table
 from medmoe_cli.core.data.converters.registry import recognise, survey_source
 from medmoe_cli.core.data.converters.source import ConvertOptions, Fold
-from medmoe_cli.core.data.converters.totalsegmentator import ALL_EMPTY, FILES_MISSING
+from medmoe_cli.core.data.converters.totalsegmentator import ALL_EMPTY, FILES_MISSING, OVERLAPPING
 from medmoe_cli.core.data.converters.totalsegmentator_classes import CT_V1, CT_V2, MR, order_of
 from tests.tools.converting import convert, dataset_json, names
 from tests.tools.sources import nifti_array
@@ -78,6 +78,7 @@ def test_masks_that_overlap_are_counted_and_settled_layout(tmp_path: Path, overl
     assert (label[6:9] == 2).all()
     contested = 2 * SHAPE[1] * SHAPE[2]
     assert any(note.startswith(f"{contested} voxels claimed by several") for note in result.written.notes)
+    assert f"{OVERLAPPING} (1 cases)" in result.written.notes
 
 
 def test_some_classes_of_many_layout(tmp_path: Path) -> None:
@@ -201,10 +202,26 @@ def test_label_maps_name_their_classes_or_need_a_scheme_layout(tmp_path: Path) -
     assert label_table(source / "a" / "segmentations.nii.gz") == table
     with pytest.raises(ConfigError, match="its own names are not those of 'v1'"):
         convert(tmp_path, source, "totalsegmentator", name="other", label_scheme="v1")
-    with pytest.raises(ConfigError, match="no label scheme 'v9'"):
+    with pytest.raises(ConfigError, match="'v9'"):
         convert(tmp_path, source, "totalsegmentator", name="other", label_scheme="v9")
     with pytest.raises(ConfigError, match="masks that are named"):
         convert(tmp_path, make_ct(tmp_path / "ct"), "totalsegmentator", name="other", label_scheme="v2")
+
+
+def test_of_several_scans_the_one_on_the_label_map_s_grid_counts_layout(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    write_label_map(source / "x_seg.nii.gz", truth(0), SHEARED, dict(enumerate(CT_V2, start=1)))
+    write_sform(source / "x_ct.nii.gz", np.concatenate([scan(0), scan(0)]), SHEARED)
+    write_sform(source / "x_ct_small.nii.gz", scan(0), SHEARED)
+    write_sform(source / "y_ct.nii.gz", scan(1), SHEARED)
+    assert recognise(source) == "totalsegmentator"
+    result = convert(tmp_path, source, "totalsegmentator", subset=("spleen",))
+    assert np.array_equal(nifti_array(result.written.root / "imagesTr" / "x_0000.nii.gz"), scan(0))
+    assert np.array_equal(nifti_array(result.written.root / "labelsTr" / "x.nii.gz"), truth(0) == 1)
+    assert {one.what: one.why for one in result.written.skipped} == {
+        "x_ct.nii.gz": "it does not lie on the grid of x_seg.nii.gz",
+        "y_ct.nii.gz": "there is no label map y_seg",
+    }
 
 
 def test_plain_folders_of_scans_and_label_maps_stay_plain(tmp_path: Path) -> None:

@@ -94,7 +94,6 @@ def survey(source: Path, options: ConvertOptions, *, workers: int | None, report
         skipped.append(Skipped(what=f"{superpixels} files *_superpixels.png", why="they are no pictures"))
     if others:
         skipped.append(Skipped(what=some(sorted(set(others)), 6), why="neither picture nor mask"))
-    folds = _folds(pictures.files, cases)
     return Survey(
         format=NAME,
         channels=options.channels or ("R", "G", "B"),
@@ -106,8 +105,8 @@ def survey(source: Path, options: ConvertOptions, *, workers: int | None, report
         modality=options.modality or "dermoscopy",
         information={"reference": f"ISIC challenge {year}, task 1", "licence": _LICENCES[year]},
         class_prompts={"lesion": "skin lesion"},
-        notes=(*_notes(year, pictures.files), *(_said(fold) for fold in folds)),
-        folds=folds,
+        notes=tuple(_notes(year, pictures.files)),
+        folds=_folds(pictures.files, cases),
     )
 
 
@@ -187,10 +186,6 @@ def _notes(year: str, pictures: Mapping[tuple[str, str], Path]) -> Iterator[str]
     yield "the release names no patients: each picture counts as one of its own"
 
 
-def _said(fold: Fold) -> str:
-    return f"fold 0 is the official one: {len(fold.train)} training and {len(fold.val)} validation cases"
-
-
 FORMAT = Format(
     name=NAME,
     description="ISIC 2016, 2017 and 2018 task 1, one year at a time (--subset 2018)",
@@ -202,4 +197,6 @@ FORMAT = Format(
     licence="2016: CC0, 2018: CC BY-NC 4.0 (both as cited elsewhere), 2017: unknown; the archive has one per picture",
     obtain="challenge.isic-archive.com/data, without an account",
     particular=2,
+    signs="folders of pictures such as ISIC2018_Task1-2_Training_Input",
+    subsets=("2016", "2017", "2018"),
 )

@@ -96,4 +96,6 @@ FORMAT = Format(
     licence=_LICENCE,
     obtain="zenodo.org, record 7960856, or isles22.grand-challenge.org",
     particular=2,
+    signs="files such as sub-strokecase0001_ses-0001_dwi.nii.gz",
+    subsets=_CHANNELS,
 )

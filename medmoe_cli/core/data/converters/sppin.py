@@ -104,4 +104,6 @@ FORMAT = Format(
     licence=_LICENCE,
     obtain="zenodo.org, records 7845214 and 7848306, with the signed agreement",
     particular=2,
+    signs="masks such as PT_06_NB_20180628.nii.gz",
+    subsets=_CHANNELS,
 )

@@ -133,4 +133,5 @@ FORMAT = Format(
     obtain="X-rays: data.lhncbc.nlm.nih.gov/public/Tuberculosis-Chest-X-ray-Datasets; masks: Kaggle, "
     "yoctoman/shcxr-lung-mask",
     particular=2,
+    signs="pictures such as CHNCXR_0001_0.png",
 )

@@ -48,6 +48,7 @@ from medmoe_cli.core.imaging.read import read_image, read_labels
 
 NAME = "totalsegmentator"
 ALL_EMPTY = "all masks are empty, kept: everything counts as background"
+OVERLAPPING = "masks of several classes overlap"
 FILES_MISSING = "some classes have no file, they count as absent"
 _LICENCES = {"CT": "CC BY 4.0", "MR": "CC BY-NC-SA 2.0"}
 _REFERENCES = {
@@ -96,7 +97,6 @@ def survey(source: Path, options: ConvertOptions, *, workers: int | None, report
     labels, value_map = renumber(chosen)
     value_map = {**dict.fromkeys(values.values(), 0), **value_map}
     rule = patient_rule(options.patient_regex)
-    folds = _folds(subjects, parts)
     cases = tuple(
         SourceCase(
             id=subject.id,
@@ -117,8 +117,8 @@ def survey(source: Path, options: ConvertOptions, *, workers: int | None, report
         skipped=tuple(skipped),
         modality=options.modality or modality,
         information={"reference": _REFERENCES[modality], "licence": _LICENCES[modality]},
-        notes=(*notes, *parts.notes, *(_said(fold) for fold in folds)),
-        folds=folds,
+        notes=(*notes, *parts.notes),
+        folds=_folds(subjects, parts),
     )
 
 
@@ -144,6 +144,8 @@ def load_subject(
             stack.add(value, mask)
     if not stack.label.any():
         notes.append(ALL_EMPTY)
+    if stack.contested:
+        notes.append(OVERLAPPING)
     return LoadedCase(images=(image,), label=stack.label, notes=(*dict.fromkeys(notes), *stack.notes()))
 
 
@@ -264,10 +266,6 @@ def _is_empty(subject: Subject) -> bool:
         return False  # the conversion reports it
 
 
-def _said(fold: Fold) -> str:
-    return f"fold 0 is the official one: {len(fold.train)} training and {len(fold.val)} validation cases"
-
-
 FORMAT = Format(
     name=NAME,
     description="TotalSegmentator CT and MR: a mask per class and subject, or its label maps; --subset liver,spleen",
@@ -279,4 +277,6 @@ FORMAT = Format(
     licence="CT: CC BY 4.0; MR: CC BY-NC-SA 2.0",
     obtain="zenodo.org: CT records 6802614 (v1), 10047292 (v2.0.1); MR 11367005 (v1), 14710732 (v2)",
     particular=2,
+    signs="folders with ct or mri.nii.gz beside segmentations, or a label map that names TotalSegmentator's classes",
+    label_schemes=tuple(SCHEMES),
 )
