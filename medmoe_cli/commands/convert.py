@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from click.core import ParameterSource
 
 from medmoe_cli.commands import convert_medseg_hq
 from medmoe_cli.console import Console
@@ -292,13 +291,10 @@ def _only(context: typer.Context, understood: tuple[str, ...], verb: str) -> Non
     """Refuse options that were given and are not understood."""
     problems = []
     for parameter in context.command.params:
-        given = context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
-        if given and parameter.name not in (*understood, "source"):
-            problems.append(
-                ConfigError(
-                    f"{parameter.opts[0]} does nothing for {verb}", why="it is for releases", fix="leave it out"
-                )
-            )
+        name, origin = str(parameter.name), context.get_parameter_source(str(parameter.name))
+        if origin is not None and origin.name == "COMMANDLINE" and name not in (*understood, "source"):
+            what = f"{parameter.opts[-1]} does nothing for {verb}"
+            problems.append(ConfigError(what, why="it is for releases", fix="leave it out"))
     raise_all(problems)
 
 

@@ -62,18 +62,47 @@ class MedSegHqOptions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SourceRow:
+    """One of the paper's twelve, or another member.
+
+    Attributes:
+        title: as the paper writes it; '' for another.
+        dataset: the member that is it; '' where it is missing.
+        modality: CT, MR, X-ray or dermoscopy.
+        command, obtain: how to convert it, and where to get it first.
+    """
+
+    title: str
+    dataset: str
+    modality: str
+    command: str = ""
+    obtain: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class MedSegHqResult:
     """A built collection.
 
     Attributes:
         root: its folder.
         sheet: what is in it.
-        present: by title of the paper's twelve, the dataset that is it.
+        sources: the paper's twelve, then other members.
     """
 
     root: Path
     sheet: DataSheet
-    present: dict[str, str]
+    sources: tuple[SourceRow, ...]
+
+
+def list_sources(
+    workspace: Workspace, *, name: str = DEFAULT_NAME, members: Sequence[str] = ()
+) -> tuple[SourceRow, ...]:
+    """What `run_medseg_hq` would be built from; no voxel is read.
+
+    Raises:
+        ConfigError, DataError: as `find_members`.
+    """
+    return _source_rows(find_members(workspace, members, name=name))
 
 
 def run_medseg_hq(
@@ -140,12 +169,25 @@ def run_medseg_hq(
         atomic.replace_dir(root, fill)
         run.folder = root
         run.add_output(root)
+    return MedSegHqResult(root=root, sheet=sheets[0], sources=_source_rows(members))
+
+
+def _source_rows(members: Sequence[Member]) -> tuple[SourceRow, ...]:
     present = {one.source.title: one.name for one in members if one.source is not None}
-    return MedSegHqResult(
-        root=root,
-        sheet=sheets[0],
-        present={source.title: present.get(source.title, "") for source in PAPER_SOURCES},
-    )
+    twelve = [
+        SourceRow(
+            title=source.title,
+            dataset=present.get(source.title, ""),
+            modality=source.modality,
+            command=source.command,
+            obtain=source.obtain,
+        )
+        for source in PAPER_SOURCES
+    ]
+    others = [
+        SourceRow(title="", dataset=one.name, modality=one.dataset.modality) for one in members if one.source is None
+    ]
+    return (*twelve, *others)
 
 
 def member_plan(member: Member, workspace: Workspace, *, workers: int | None, reporter: Reporter) -> tuple[Plan, str]:
