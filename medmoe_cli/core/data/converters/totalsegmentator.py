@@ -53,7 +53,7 @@ FILES_MISSING = "some classes have no file, they count as absent"
 _LICENCES = {"CT": "CC BY 4.0", "MR": "CC BY-NC-SA 2.0"}
 _REFERENCES = {
     "CT": "Wasserthal et al. 2023, doi 10.1148/ryai.230024",
-    "MR": "D'Antonoli et al. 2025, doi 10.1148/radiol.241613",
+    "MR": "Akinci D'Antonoli et al. 2025, doi 10.1148/radiol.241613",
 }
 _REPAIRED = ("s0045", "s0184", "s0224", "s0248", "s0830", "s0864", "s0992")
 """CT scans that were empty or had wrong intensities in 2.0.0 (issue 193 of the project)."""
