@@ -7,6 +7,7 @@ operating systems (`__MACOSX`, `._x`) is left out.
 
 from __future__ import annotations
 
+import errno
 import lzma
 import shutil
 import stat
@@ -97,7 +98,8 @@ def unpack_release(
     except _READ_ERRORS as error:
         raise _damaged(source, str(error)) from error
     except OSError as error:
-        if error.errno is None:  # gzip's and bz2's own: 'Not a gzipped file', 'CRC check failed'
+        # gzip's and bz2's own ('CRC check failed') have no number; false offsets of a zip make a seek invalid.
+        if error.errno in {None, errno.EINVAL}:
             raise _damaged(source, str(error)) from error
         raise _cannot_write(target, error) from error
     return Unpacked(files=len(entries), size=sum(entry.size for entry in entries))
@@ -153,6 +155,7 @@ class _Tar:
     def entries(self) -> Iterator[Entry]:
         for member in self.archive:
             yield Entry(member.name.removeprefix("./"), member.size, member.isdir(), self._problem(member))
+        self._require_end()
 
     def contents(self, wanted: set[str]) -> Iterator[tuple[str, int, IO[bytes]]]:
         self.archive.close()
@@ -162,6 +165,15 @@ class _Tar:
             stream = self.archive.extractfile(member) if name in wanted else None
             if stream is not None:
                 yield name, member.size, stream
+
+    def _require_end(self) -> None:
+        """A damaged header in the middle looks like the end to tarfile; a true end is a block of zeros."""
+        file = self.archive.fileobj
+        assert file is not None
+        file.seek(self.archive.offset)
+        block = file.read(tarfile.BLOCKSIZE)
+        if len(block) < tarfile.BLOCKSIZE or block.strip(b"\0"):
+            raise tarfile.ReadError("it breaks off in the middle, or a header is damaged")
 
     def _problem(self, member: tarfile.TarInfo) -> str:
         if member.issym() or member.islnk():

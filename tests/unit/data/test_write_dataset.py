@@ -56,8 +56,8 @@ def test_a_failed_conversion_leaves_the_old_dataset_and_nothing_else(tmp_path: P
     assert names(root.parent) == ["ds"]
 
 
-@pytest.mark.parametrize("point", ["open:3", "pre-replace:5", "pre-fsync:1"])
-def test_a_killed_conversion_leaves_no_dataset(tmp_path: Path, point: str) -> None:
+@pytest.mark.parametrize(("point", "finished"), [("open:3", 0), ("pre-replace:5", 1), ("pre-fsync:15", 3)])
+def test_a_killed_conversion_leaves_no_dataset_and_is_taken_up(tmp_path: Path, point: str, finished: int) -> None:
     source = make_msd(tmp_path / "task")
     command = [
         sys.executable,
@@ -83,8 +83,13 @@ def test_a_killed_conversion_leaves_no_dataset(tmp_path: Path, point: str) -> No
     left = names(folder)
     assert all(name.startswith((".tmp-", ".converting-")) for name in left)
     assert left
-    convert(tmp_path, source, "msd")
+    written = convert(tmp_path, source, "msd").written
     assert names(folder) == ["ds"]
+    assert (written.training, written.test, written.reused) == (3, 1, finished)
+    straight = convert(tmp_path / "again", source, "msd").written.root
+    assert {name: data[10:] for name, data in tree(written.root).items()} == {
+        name: data[10:] for name, data in tree(straight).items()
+    }
 
 
 def test_workers_change_nothing(tmp_path: Path) -> None:

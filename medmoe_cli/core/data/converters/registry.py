@@ -14,6 +14,7 @@ from medmoe_cli.core.data.converters import (
     amos,
     btcv,
     chaos,
+    dicom,
     folder,
     imed361m,
     isic,
@@ -52,6 +53,7 @@ _MODULES = (
     sppin,
     sz_cxr,
     totalsegmentator,
+    dicom,
     folder,
 )
 _WITH_JSON = ("msd", "nnunet", "imed361m")
@@ -105,7 +107,7 @@ def survey_source(
     require_source(source)
     require_options(known, options)
     likely = recognise(source)
-    by_files = known.name == folder.NAME and options.images is not None
+    by_files = options.images is not None or likely == dicom.NAME  # series in folders are plain files to it as well
     if known.name in _WITH_JSON and (source / "dataset.json").is_file():
         jsonio.read(source / "dataset.json")  # a broken one is the reason that it looks like nothing
     if not known.looks_like(source) or (likely != known.name and known.name == folder.NAME and not by_files):
