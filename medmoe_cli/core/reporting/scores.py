@@ -248,6 +248,11 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
+def _corrected(way: str) -> str:
+    """'point + 5 clicks' in a reader's words."""
+    return way.replace("point", "one click inside it").replace(" clicks", " on what is wrong")
+
+
 def ways_table(prompting: PromptingRead) -> Table:
     """How well each way of asking does, on instances (one structure on one slice, of 3D models on one scan)."""
     given = {
@@ -265,7 +270,7 @@ def ways_table(prompting: PromptingRead) -> Table:
     number = max((item.num_instances for item in prompting.ways), default=0)
     return Table(
         caption="What the model was given, and the Dice of its answer",
-        columns=("Structure", *(given.get(item.way, item.way) for item in prompting.ways)),
+        columns=("Structure", *(given.get(item.way) or _corrected(item.way) for item in prompting.ways)),
         rows=(*rows, ("mean over instances", *(ratio(item.mean_dice) for item in prompting.ways))),
         note=f"Over {count(number, 'instance')}: one structure on one {where}. Boxes and clicks were made from the "
         f"reference outline. The {shape} says what a box tells by itself: a model below it has added nothing.",

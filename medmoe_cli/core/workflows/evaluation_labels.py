@@ -52,6 +52,33 @@ def classes_of_values(values: Sequence[int]) -> tuple[ScoredClass, ...]:
     return tuple(ScoredClass(name=str(value), values=(value,)) for value in sorted(values) if value != 0)
 
 
+def renumbering(predictions: Path, classes: Sequence[ScoredClass]) -> dict[int, int]:
+    """Values of the predictions to those of the references, where a dataset.json beside the predictions names them.
+
+    A model of several datasets numbers its classes otherwise than each of them; what only it knows becomes 0.
+
+    Args:
+        predictions: folder or file.
+        classes: as the references have them.
+
+    Returns:
+        Empty where both number alike, or nothing names the predictions' values one by one.
+
+    Raises:
+        DataError: the file cannot be used.
+    """
+    path = (predictions.parent if predictions.is_file() else predictions) / FILE_NAME
+    if not path.is_file():
+        return {}
+    own = {scored.name: scored.values for scored in _read(path).classes or ()}
+    wanted = {scored.name: scored.values for scored in classes}
+    shared = own.keys() & wanted.keys()
+    single = all(len(values) == 1 for values in (*own.values(), *wanted.values()))
+    if not single or all(own[name] == wanted[name] for name in shared):
+        return {}
+    return {values[0]: wanted.get(name, (0,))[0] for name, values in own.items()}
+
+
 def check_tolerances(tolerances: Tolerances, classes: Sequence[ScoredClass]) -> Tolerances:
     """Tolerances by class name (a class may be meant by its value too).
 

@@ -207,7 +207,7 @@ class _Parts:
     def routing(self) -> tuple[Block, ...]:
         routing = self.sources.routing
         if routing is None:
-            why = "The run has no validation/routing.json: it was not validated, or by an earlier version."
+            why = NOT_VALIDATED if self.sources.summary is None else "No router took part in the validation."
             return (Missing(part="use of the experts", why=why),)
         if not routing.places:
             return (Missing(part="use of the experts", why="The network has no routers."),)

@@ -1,4 +1,4 @@
-"""What the report says of the network itself: its size, and feature maps of one slice."""
+"""What the report says of the network itself: its size, and feature maps of one slice, or of a slice of a window."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from medmoe_cli.core.base.errors import MedMoEError
 from medmoe_cli.core.data.dataset import Dataset
-from medmoe_cli.core.data.prepare import Prepared, prepare
+from medmoe_cli.core.data.prepare import Prepared
+from medmoe_cli.core.data.volume_scan import VolumeScan, prepare_scan
 from medmoe_cli.core.engine.optim import apply_stage
 from medmoe_cli.core.nn.segmenter import Segmenter
 from medmoe_cli.core.reporting.feature_maps import feature_pictures
@@ -19,6 +20,7 @@ from medmoe_cli.core.reporting.overlay import fullest_slices
 from medmoe_cli.core.reporting.page import Block, Missing, Table
 from medmoe_cli.core.workflows.model_folder import LoadedModel
 from medmoe_cli.core.workflows.report_cases import chosen_cases, find_case
+from medmoe_cli.core.workflows.report_plane import fullest_plane, plane_maps
 from medmoe_cli.core.workflows.report_sources import RunSources
 from medmoe_cli.core.workflows.requests import reference_slices
 from medmoe_cli.core.workflows.scans import ScanCase, read_scan
@@ -52,8 +54,6 @@ def parameter_blocks(segmenter: Segmenter) -> tuple[Block, ...]:
 
 def feature_blocks(model: LoadedModel, sources: RunSources, dataset: Dataset) -> tuple[Block, ...]:
     """The feature maps a method offers, on the fullest slice of the best case."""
-    if sources.plan.dims != 2:
-        return (Missing(part=_PART, why="They are drawn for 2D methods; this one works on volumes."),)
     if type(model.segmenter).pictures is Segmenter.pictures:
         return (Missing(part=_PART, why=f"{sources.card.title} offers none to look at."),)
     assert sources.summary is not None
@@ -64,18 +64,24 @@ def feature_blocks(model: LoadedModel, sources: RunSources, dataset: Dataset) ->
     try:
         case = find_case(dataset, best)
         image = read_scan(ScanCase(id=case.id, files=case.images), num_channels=len(sources.plan.channels))
-        prepared = prepare(image, sources.plan)
+        prepared = prepare_scan(image, sources.plan)
         assert case.label is not None
         reference_SHW = reference_slices(case.label, prepared)
     except MedMoEError as error:
         return (Missing(part=_PART, why=error.line()),)
-    index = fullest_slices(reference_SHW, limit=1)[0]
-    maps = _maps(model.segmenter, prepared, index)
+    if isinstance(prepared, VolumeScan):
+        plane = fullest_plane(prepared, reference_SHW)
+        maps = plane_maps(model.segmenter, plane)
+        picture, where = plane.picture, f"best case {best}, a slice of the window around its structures"
+    else:
+        index = fullest_slices(reference_SHW, limit=1)[0]
+        maps = _maps(model.segmenter, prepared, index)
+        number = prepared.num_slices
+        picture = _scan(prepared, index)
+        where = f"best case {best}" + (f", slice {index + 1} of {number}" if number > 1 else "")
     if not maps:
         return (Missing(part=_PART, why=f"{sources.card.title} offers none to look at."),)
-    number = prepared.num_slices
-    where = f"best case {best}" + (f", slice {index + 1} of {number}" if number > 1 else "")
-    return feature_pictures(_scan(prepared, index), maps, case=where)
+    return feature_pictures(picture, maps, case=where)
 
 
 def _maps(segmenter: Segmenter, prepared: Prepared, index: int) -> Mapping[str, NDArray[np.float32]]:

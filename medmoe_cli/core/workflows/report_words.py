@@ -22,9 +22,9 @@ NOT_VALIDATED = (
     "The run has no validation/summary.json: its training is not finished, or was stopped before validation."
 )
 _PROMPTED_BY = {
-    "box": "a box around each structure on each slice, made from the reference. The numbers hold for a reader who "
+    "box": "a box around each structure{where}, made from the reference. The numbers hold for a reader who "
     "draws such boxes; they do not say how well structures are found",
-    "point": "one click into each structure on each slice, made from the reference. The numbers do not say how well "
+    "point": "one click into each structure{where}, made from the reference. The numbers do not say how well "
     "structures are found",
     "text": "the structures' names alone",
     "none": "nothing but the scan",
@@ -79,7 +79,8 @@ def _reading(sources: RunSources) -> list[Block]:
     if way is None and not set(sources.card.prompts) - {"none"}:
         way = "none"
     if way in _PROMPTED_BY:
-        text = f"For these masks the model was given {_PROMPTED_BY[way]}."
+        where = " on each slice" if sources.plan.dims == 2 else ""
+        text = f"For these masks the model was given {_PROMPTED_BY[way].format(where=where)}."
         notes.append(Text(text=text, tone="warning" if way in {"box", "point"} else "note"))
     if sources.summary.n_cases < 10:
         text = f"Only {count(sources.summary.n_cases, 'case')}: means and intervals are rough."

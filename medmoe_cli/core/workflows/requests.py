@@ -28,6 +28,7 @@ from medmoe_cli.core.imaging.read import read_labels
 from medmoe_cli.core.nn.prompts import Click, QueryPrompt, simulate
 from medmoe_cli.core.nn.segmenter import PromptKind
 from medmoe_cli.core.workflows.concepts import class_of, spelled
+from medmoe_cli.core.workflows.mask_values import mask_values
 from medmoe_cli.core.workflows.slice_prompts import prompts_by_slice
 from medmoe_cli.core.workflows.volume_requests import VolumeRequest, request_of_prompt, requests_of_labels
 
@@ -172,6 +173,7 @@ class FromMasks(RequestSource):
         if not folder.is_dir():
             raise DataError("masks folder not found", where=folder, fix="give the folder with one mask per case")
         self._files = _by_id(folder)
+        self._values = mask_values(folder, plan)
 
     def file(self, case_id: str) -> Path:
         """The case's mask.
@@ -186,16 +188,29 @@ class FromMasks(RequestSource):
             )
         return self._files[case_id]
 
+    def slices(self, case_id: str, prepared: SlicedScan) -> NDArray[np.integer]:
+        """The case's mask on the scan's slices, numbered as the model's plan numbers the classes.
+
+        Raises:
+            DataError: it cannot be read, or holds values that nobody names.
+            GeometryError: it lies on another grid than the scan.
+        """
+        return prepared.label_slices(reference_labels(self.file(case_id), prepared, self._values))
+
     def requests(self, case_id: str, prepared: Prepared) -> tuple[Request, ...]:
         """One per slice and class that the mask holds."""
-        slices = reference_slices(self.file(case_id), prepared)
         return self.simulated(
-            slices, prepared, self._plan, kind=self._kind, clicks=self._clicks, mask_size=self._mask_size
+            self.slices(case_id, prepared),
+            prepared,
+            self._plan,
+            kind=self._kind,
+            clicks=self._clicks,
+            mask_size=self._mask_size,
         )
 
     def volume_requests(self, case_id: str, scan: VolumeScan) -> tuple[VolumeRequest, ...]:
         """One per class that the mask holds."""
-        labels = scan.label_volume(reference_labels(self.file(case_id), scan))
+        labels = scan.label_volume(reference_labels(self.file(case_id), scan, self._values))
         return requests_of_labels(labels, self._plan, kind=self._kind, clicks=self._clicks)
 
     @staticmethod
@@ -228,7 +243,8 @@ class FromMasks(RequestSource):
 
     def identity(self, case_id: str) -> str:
         """Of the mask's bytes and the way it is prompted."""
-        return value_sha256([self._kind, self._clicks, file_sha256(self.file(case_id))])
+        values = sorted(self._values.items())
+        return value_sha256([self._kind, self._clicks, values, file_sha256(self.file(case_id))])
 
 
 class FromClassNames(RequestSource):
@@ -321,8 +337,8 @@ def reference_slices(path: Path, prepared: SlicedScan) -> NDArray[np.integer]:
     return prepared.label_slices(reference_labels(path, prepared))
 
 
-def reference_labels(path: Path, prepared: SlicedScan) -> NDArray[np.integer]:
-    """The same in the file's own voxel order (X, Y, Z)."""
+def reference_labels(path: Path, prepared: SlicedScan, numbers: Mapping[int, int] | None = None) -> NDArray[np.integer]:
+    """The same in the file's own voxel order (X, Y, Z); `numbers` are the plan's values by the file's."""
     labels = read_labels(path)
     differences = prepared.image.geometry.differences(labels.geometry)
     if differences:
@@ -332,7 +348,8 @@ def reference_labels(path: Path, prepared: SlicedScan) -> NDArray[np.integer]:
             why="; ".join(differences),
             fix="resample the mask to the scan's grid",
         )
-    numbers = {file_value: value for value, file_value in prepared.plan.file_values.items()}
+    if numbers is None:
+        numbers = {file_value: value for value, file_value in prepared.plan.file_values.items()}
     return number_labels(labels.data, numbers, path)
 
 

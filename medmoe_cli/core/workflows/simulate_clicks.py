@@ -26,7 +26,7 @@ from medmoe_cli.core.reporting.click_curve import ClickCurve, draw_click_curves
 from medmoe_cli.core.workflows.evaluation_inputs import problems_of
 from medmoe_cli.core.workflows.evaluation_labels import find_label_names
 from medmoe_cli.core.workflows.predict import PredictOptions
-from medmoe_cli.core.workflows.requests import FromMasks, reference_slices
+from medmoe_cli.core.workflows.requests import FromMasks
 from medmoe_cli.core.workflows.run_record import RunRecorder
 from medmoe_cli.core.workflows.scans import ScanCase, find_scans, read_scan
 
@@ -202,7 +202,7 @@ def run_simulate_clicks(
         assert isinstance(masks, FromMasks)
         run.inputs |= {str(model.source): model.sha256 for model in ensemble.models}
         cases = _with_reference(
-            find_scans(source, num_channels=len(plan.channels)), masks, ignore_missing=ignore_missing, run=run
+            find_scans(source, num_channels=ensemble.channel_counts), masks, ignore_missing=ignore_missing, run=run
         )
         done = _click_all(ensemble, cases, masks, clicks=clicks, run=run, check=check)
         patients = find_label_names(dataset, [references, references.parent]).patients
@@ -284,9 +284,9 @@ def _click(
     from medmoe_cli.core.workflows.segmenting import segment_together
 
     plan = ensemble.plan
-    image = read_scan(case, num_channels=len(plan.channels))
+    image = read_scan(case, num_channels=ensemble.read_channels)
     members = ensemble.members(case.id, image)
-    reference = reference_slices(masks.file(case.id), members[0].prepared)
+    reference = masks.slices(case.id, members[0].prepared)
     counts = _Counts(reference, clicks=clicks, threshold=ensemble.threshold)
     segment_together(members, threshold=ensemble.threshold, each_round=counts.add, check=check)
     present = [(name, value) for name, value in plan.labels.items() if counts.is_present(value)]

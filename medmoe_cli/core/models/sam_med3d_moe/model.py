@@ -156,6 +156,16 @@ class SamMed3dMoe(Segmenter):
             logits, low_res = from_published(logits), from_published(low_res)
         return Output(logits=logits, low_res_logits=low_res, routing=routing)
 
+    def pictures(self, images: Tensor) -> Mapping[str, Tensor]:
+        """The image embedding, and the finer maps of a convolutional stem; axes (z, y, x)."""
+        maps = self.encode(images).maps
+        names = {"stem1": "first convolutions", "stem2": "second convolutions", "embedding": "image embedding"}
+        return {
+            name: from_published(maps[key]) if self.config.published_axes else maps[key]
+            for key, name in names.items()
+            if key in maps
+        }
+
     def stages(self) -> tuple[Stage, ...]:
         """One stage, of the config's role; see `stages.training_stage`."""
         return (training_stage(self.config, binary=len(self.owners.class_names) == 1),)
