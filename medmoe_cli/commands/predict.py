@@ -67,6 +67,13 @@ def predict(
     ] = False,
     shard: Annotated[str | None, typer.Option(metavar="I/N", help="Only the I-th of N parts of the cases.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace masks that are there already.")] = False,
+    modality: Annotated[
+        str | None,
+        typer.Option(
+            help="Models of a collection: show scans as these of its members (CT, MR, or a member's name); told from "
+            "each scan when not given."
+        ),
+    ] = None,
     device: Annotated[str, typer.Option("--device", "-d", help="auto, cpu, cuda or cuda:1.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, 32, bf16 or 16.")] = "auto",
 ) -> None:
@@ -94,6 +101,7 @@ def predict(
         statistics=statistics,
         shard=_parse_shard(shard),
         overwrite=overwrite,
+        modality=modality,
         device=device,
         precision=precision,
     )

@@ -117,6 +117,11 @@ class Plan(Section):
         """As `for_member`, of the member that a collection's case MEMBER/CASE belongs to; else this plan."""
         return self.for_member(case_id.partition("/")[0]) if self.members else self
 
+    @property
+    def channel_counts(self) -> frozenset[int]:
+        """How many channels an image may have."""
+        return frozenset(len(one.plan.channels) for one in self.members) or frozenset({len(self.channels)})
+
     def reference_values(self, case_id: str) -> dict[int, int]:
         """Values in the label file of a case to those in `labels`; a collection's case is called MEMBER/CASE."""
         if self.members:

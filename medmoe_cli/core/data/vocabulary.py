@@ -240,3 +240,31 @@ def _conflict(member: str, one: str, other: str, key: str) -> DataError:
         fix=f"rename one of them in its dataset.json, or say what each is: "
         f'"classes": {{"{one}": "NAME", "{other}": "OTHER"}} of {member} in the collection\'s dataset.json',
     )
+
+
+def match_names(
+    names: Sequence[str], known: Sequence[str], *, members: Mapping[str, Mapping[str, str]] | None = None
+) -> dict[str, str]:
+    """Which of the known classes each name means; names that mean none of them are left out.
+
+    Equal names are one class, whatever else could be thought of. Of the others, names that are all those of one
+    dataset mean what that dataset's classes became; then spellings of one class are one class.
+
+    Args:
+        names: to be understood.
+        known: the classes.
+        members: of the datasets that made up the known classes, own class to known class.
+    """
+    found = {name: name for name in names if name in set(known)}
+    for classes in (members or {}).values():
+        if set(names) <= set(classes):
+            return {name: found.get(name, classes[name]) for name in names}
+    keys: dict[str, str] = {}
+    for name in known:
+        keys.setdefault(key_of(name), name)
+    taken = set(found.values())
+    for name in names:
+        same = keys.get(key_of(name))
+        if name not in found and same is not None and same not in taken:
+            found[name] = same
+    return found

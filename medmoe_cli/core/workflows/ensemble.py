@@ -7,7 +7,7 @@ them numbers the classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from medmoe_cli.core.base.errors import CheckpointError, ConfigError, MedMoEError, raise_all
@@ -24,12 +24,14 @@ from medmoe_cli.core.imaging.image import Image
 from medmoe_cli.core.nn.segmenter import PromptKind
 from medmoe_cli.core.workflows.answering import ready
 from medmoe_cli.core.workflows.concepts import Asked, asked_for
+from medmoe_cli.core.workflows.member_choice import MemberChoice, check_modality
 from medmoe_cli.core.workflows.model_folder import LoadedModel, load_model
 from medmoe_cli.core.workflows.open_labels import with_labels
 from medmoe_cli.core.workflows.panel import Member
 from medmoe_cli.core.workflows.postprocess import common_rules
 from medmoe_cli.core.workflows.request_choice import Asking, choose_requests, require_kinds
 from medmoe_cli.core.workflows.requests import FromFile, Request, RequestSource
+from medmoe_cli.core.workflows.scans import with_channels
 from medmoe_cli.core.workflows.segmenting import member_of
 from medmoe_cli.core.workflows.volume_requests import VolumeRequest
 from medmoe_cli.core.workflows.volume_segmenting import VolumeMember
@@ -47,6 +49,7 @@ class Ensemble:
         sources: what is asked of each.
         rules: post-processing that all of them have learned; none when it is switched off.
         asked: what they were made to understand besides their classes.
+        choice: of the rules by which models of a collection are shown an image.
     """
 
     models: tuple[LoadedModel, ...]
@@ -54,11 +57,22 @@ class Ensemble:
     sources: tuple[RequestSource, ...]
     rules: Postprocessing
     asked: Asked
+    choice: MemberChoice = field(default_factory=MemberChoice)
 
     @property
     def plan(self) -> Plan:
         """The plan that numbers the classes."""
         return self.models[0].plan
+
+    @property
+    def read_channels(self) -> int | None:
+        """To read a scan with; None for models of a collection, whose images differ in it."""
+        return None if any(model.plan.members for model in self.models) else len(self.plan.channels)
+
+    @property
+    def channel_counts(self) -> frozenset[int]:
+        """How many channels a scan may have."""
+        return frozenset(number for model in self.models for number in model.plan.channel_counts)
 
     @property
     def threshold(self) -> float:
@@ -81,6 +95,7 @@ class Ensemble:
                 "threshold": self.threshold,
                 "precision": self.inferences[0].compute.precision,
                 **({"presence": presence} if presence else {}),
+                **({"modality": self.choice.wanted} if self.choice.wanted else {}),
             }
         )
 
@@ -92,7 +107,9 @@ class Ensemble:
         """
         found = []
         for model, inference, source in zip(self.models, self.inferences, self.sources, strict=True):
-            prepared = prepare_scan(image, model.plan)
+            plan = self.choice.plan_for(model.plan, case_id, image)
+            shown = with_channels(image, len(plan.channels)) if model.plan.members else image
+            prepared = prepare_scan(shown, plan)
             requests = source.requests_of(case_id, prepared)
             channels = None
             if model.plan.labels != self.plan.labels:
@@ -153,14 +170,23 @@ def assemble(
     compute: Compute,
     options: _Options,
     prompts: PromptsFile | None,
+    modality: str | None = None,
 ) -> Ensemble:
     """Make the models ready, and choose what is asked of them.
+
+    Args:
+        models: those to ask.
+        compute: device and precision.
+        options: what is asked.
+        prompts: a prompts file; None without.
+        modality: whose rules models of a collection follow; None to tell from each scan.
 
     Raises:
         ConfigError: prompts that none of the models answers, or none where they need some.
         DataError: masks to be prompted from that cannot be read.
         CheckpointError: prompts that only some of them answer.
     """
+    check_modality(tuple(model.plan for model in models), modality)
     named = [with_labels(model, prompts=prompts, masks=options.prompts_from, texts=options.text) for model in models]
     asked = asked_for(named, texts=options.text, prompts=prompts)
     models, prompts = asked.models, asked.prompts
@@ -191,6 +217,7 @@ def assemble(
         sources=sources,
         rules=rules if options.postprocessing else Postprocessing(),
         asked=asked,
+        choice=MemberChoice(wanted=modality),
     )
 
 

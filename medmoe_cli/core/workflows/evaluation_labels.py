@@ -10,6 +10,7 @@ from typing import Any
 from medmoe_cli.core.base import jsonio
 from medmoe_cli.core.base.errors import ConfigError, DataError
 from medmoe_cli.core.base.suggest import did_you_mean
+from medmoe_cli.core.data.vocabulary import match_names
 from medmoe_cli.core.metrics.classes import ScoredClass, Tolerances
 
 FILE_NAME = "dataset.json"
@@ -72,11 +73,22 @@ def renumbering(predictions: Path, classes: Sequence[ScoredClass]) -> dict[int, 
         return {}
     own = {scored.name: scored.values for scored in _read(path).classes or ()}
     wanted = {scored.name: scored.values for scored in classes}
-    shared = own.keys() & wanted.keys()
+    meant = match_names(tuple(wanted), tuple(own), members=_member_classes(path))
     single = all(len(values) == 1 for values in (*own.values(), *wanted.values()))
-    if not single or all(own[name] == wanted[name] for name in shared):
+    if not single or all(own[there] == wanted[here] for here, there in meant.items()):
         return {}
-    return {values[0]: wanted.get(name, (0,))[0] for name, values in own.items()}
+    numbers = {values[0]: 0 for values in own.values()}
+    for here, there in reversed(meant.items()):
+        numbers[own[there][0]] = wanted[here][0]
+    return numbers
+
+
+def _member_classes(path: Path) -> dict[str, dict[str, str]]:
+    """What the members of a collection call the classes, as `predict` leaves it beside masks."""
+    found = jsonio.read(path).get("member_classes", {})
+    if not isinstance(found, dict) or not all(isinstance(classes, dict) for classes in found.values()):
+        return {}
+    return {member: {str(own): str(name) for own, name in classes.items()} for member, classes in found.items()}
 
 
 def check_tolerances(tolerances: Tolerances, classes: Sequence[ScoredClass]) -> Tolerances:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from medmoe_cli.core.config.plan import Plan
+from medmoe_cli.core.data.vocabulary import match_names
 from medmoe_cli.core.workflows.evaluation_labels import find_label_names
 
 
@@ -22,7 +23,10 @@ def mask_values(folder: Path, plan: Plan) -> Mapping[int, int]:
     own = {file_value: value for value, file_value in plan.file_values.items()}
     found = find_label_names(None, [folder])
     single = {scored.name: scored.values[0] for scored in found.classes or () if len(scored.values) == 1}
-    if not set(single) & set(plan.labels):
+    meant = match_names(
+        tuple(single), plan.class_names, members={member.dataset: member.classes for member in plan.members}
+    )
+    if not meant:
         return own
-    named = {value: plan.labels.get(name, 0) for name, value in single.items()}
+    named = {value: plan.labels[meant[name]] if name in meant else 0 for name, value in single.items()}
     return named if found.ignore is None else {**named, found.ignore: 0}

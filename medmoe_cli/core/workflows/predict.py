@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from medmoe_cli.core.base import atomic, jsonio
 from medmoe_cli.core.base.errors import ConfigError, DataError, MedMoEError, PartialError, raise_all
@@ -34,6 +34,7 @@ class PredictOptions:
         text: classes to look for, or any words where the models take them.
         mirroring: average over mirrored images where a model says so.
         postprocessing: apply the rules that the models have learned.
+        modality: whose rules a model of a collection follows; None to tell from each scan.
         shard: (I, N): the I-th of N parts of the cases, from 1.
     """
 
@@ -49,6 +50,7 @@ class PredictOptions:
     statistics: bool = False
     shard: tuple[int, int] | None = None
     overwrite: bool = False
+    modality: str | None = None
     device: str = "auto"
     precision: str = "auto"
 
@@ -110,13 +112,12 @@ def run_predict(
         compute = resolve_compute(options.device, options.precision)
         loaded = load_models(models, workspace=workspace, reporter=record)
         record.inputs |= {str(model.source): model.sha256 for model in loaded}
-        ensemble = assemble(loaded, compute=compute, options=options, prompts=prompts)
+        ensemble = assemble(loaded, compute=compute, options=options, prompts=prompts, modality=options.modality)
         for line in _what_is_used(ensemble, str(compute.device)):
             record.info(line)
         if ensemble.asked.warning is not None:
             record.warn(ensemble.asked.warning)
-        plan = ensemble.plan
-        cases = _shard(find_scans(source, num_channels=len(plan.channels)), options.shard)
+        cases = _shard(find_scans(source, num_channels=ensemble.channel_counts), options.shard)
         if prompts is not None:
             cases = _prompted_only(cases, set(prompts.cases), options, record)
         part = f"lock-{options.shard[0]}-of-{options.shard[1]}" if options.shard else "lock"
@@ -152,7 +153,10 @@ def _what_is_used(ensemble: Ensemble, device: str) -> list[str]:
 def _write_names(output: Path, plan: Plan) -> None:
     """`dataset.json` beside the masks, as nnU-Net leaves one: it names the classes to `evaluate` and to readers."""
     channels = {str(index): channel.name for index, channel in enumerate(plan.channels)}
-    jsonio.write(output / "dataset.json", {"channel_names": channels, "labels": {"background": 0, **plan.file_names}})
+    content: dict[str, Any] = {"channel_names": channels, "labels": {"background": 0, **plan.file_names}}
+    if plan.members:  # by what name the members' own references call the classes
+        content["member_classes"] = {one.dataset: one.classes for one in plan.members}
+    jsonio.write(output / "dataset.json", content)
 
 
 def _predict_all(job: PredictJob, cases: Sequence[ScanCase], record: RunRecorder) -> PredictResult:
@@ -176,7 +180,8 @@ def _predict_all(job: PredictJob, cases: Sequence[ScanCase], record: RunRecorder
         concepts = job.concepts.get(case.id, {})
         if concepts:
             record.add_facts(concepts=concepts)
-        record.advance(case.id, status=status, detail=absent_words(concepts))
+        told = [absent_words(concepts), job.ensemble.choice.said(case.id)]
+        record.advance(case.id, status=status, detail="; ".join(text for text in told if text))
     record.finish()
     if job.options.statistics:
         jsonio.write(job.output / "statistics.json", job.statistics)

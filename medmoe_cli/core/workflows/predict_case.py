@@ -128,7 +128,7 @@ class PredictJob:
 
     def predict(self, case: ScanCase, identity: str) -> Path:
         """Predict one case and write everything about it; the receipt last."""
-        image = read_scan(case, num_channels=len(self.plan.channels))
+        image = read_scan(case, num_channels=self.ensemble.read_channels)
         members = self.ensemble.members(case.id, image)
         prepared = members[0].prepared
         with _probabilities(self.output, self.plan, prepared, wanted=self.options.save_probabilities) as store:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,18 +24,19 @@ class ScanCase:
     files: tuple[Path, ...]
 
 
-def find_scans(source: Path, *, num_channels: int) -> list[ScanCase]:
+def find_scans(source: Path, *, num_channels: int | Collection[int]) -> list[ScanCase]:
     """The cases of a folder (or the one that `source` is), sorted by id.
 
     A file that carries nnU-Net's channel suffix loses it in the case id.
 
     Args:
         source: as `list_scans` takes it.
-        num_channels: what the model was trained on.
+        num_channels: what the model was trained on; of a collection, what any member has.
 
     Raises:
         DataError: nothing is found, or cases lack channels; all together.
     """
+    counts = {num_channels} if isinstance(num_channels, int) else set(num_channels)
     grouped: dict[str, dict[int, Path]] = {}
     for scan in list_scans(source):
         match = _CHANNEL.match(scan.id)
@@ -44,13 +46,14 @@ def find_scans(source: Path, *, num_channels: int) -> list[ScanCase]:
     cases: list[ScanCase] = []
     for case, files in sorted(grouped.items()):
         wanted = list(range(max(files) + 1))
-        if sorted(files) != wanted or len(files) not in {1, num_channels}:
+        if sorted(files) != wanted or len(files) not in {1, *counts}:
             found = ", ".join(f"_{channel:04d}" for channel in sorted(files))
+            taken = " or ".join(map(str, sorted(counts)))
             problems.append(
                 DataError(
                     f"wrong channels of case '{case}'",
                     where=source,
-                    why=f"{found} found, the model takes {num_channels} channel{'s' if num_channels > 1 else ''}",
+                    why=f"{found} found, the model takes {taken} channel{'' if taken == '1' else 's'}",
                     fix="give one file per channel, _0000 first",
                 )
             )
@@ -59,10 +62,12 @@ def find_scans(source: Path, *, num_channels: int) -> list[ScanCase]:
     return cases
 
 
-def read_scan(case: ScanCase, *, num_channels: int) -> Image:
+def read_scan(case: ScanCase, *, num_channels: int | None) -> Image:
     """Read a case and stack its channels.
 
-    A colour picture whose channels are equal serves a grey model, and a grey one a colour model: nothing is lost.
+    Args:
+        case: its files.
+        num_channels: to make them fit as `with_channels` does; None to leave them as they are.
 
     Raises:
         DataError: a file cannot be read, or the channels do not fit the model.
@@ -84,8 +89,18 @@ def read_scan(case: ScanCase, *, num_channels: int) -> Image:
             )
     raise_all(problems)
     data = np.concatenate([image.data for image in images]) if len(images) > 1 else first.data
+    found = replace(first, data=data)
+    return found if num_channels is None else with_channels(found, num_channels)
+
+
+def with_channels(image: Image, num_channels: int) -> Image:
+    """An image for a network of that many channels; unchanged where it cannot be made to fit.
+
+    A colour picture whose channels are equal serves a grey model, and a grey one a colour model: nothing is lost.
+    """
+    data = image.data
     if num_channels == 1 and data.shape[0] == 3 and (data[0] == data[1]).all() and (data[0] == data[2]).all():
         data = data[:1]
-    elif num_channels == 3 and data.shape[0] == 1 and first.header.format in {"png", "jpg", "tiff"}:
+    elif num_channels == 3 and data.shape[0] == 1 and image.header.format in {"png", "jpg", "tiff"}:
         data = np.repeat(data, 3, axis=0)
-    return replace(first, data=data)
+    return replace(image, data=data)
