@@ -56,7 +56,7 @@ class DaSam3Config(Section):
     heads: int = Field(default=4, ge=1, description="tiny: their attention heads")
     mlp: int = Field(default=256, ge=8, description="tiny: inner width of their perceptrons")
     fusion_layers: int = Field(default=6, ge=1, description="tiny: layers of the fusion encoder")
-    decoder_layers: int = Field(default=2, ge=1, description="tiny: layers of the decoder, which tells presence")
+    decoder_layers: int = Field(default=2, ge=2, description="tiny: layers of the decoder, which tells presence")
     queries: int = Field(default=8, ge=1, description="tiny: object queries of the decoder")
     train_backbone: bool = Field(
         default=False, description="train image encoder, text encoder, decoder and mask head too: from scratch"
