@@ -18,7 +18,7 @@ from tests.tools.reports import ReadPage
 SETTINGS = (
     "plan.input_size=32", "model.patch_size=4", "model.vision_width=32", "model.vision_depth=1", "model.vision_heads=2",
     "model.stem_channels=8", "model.text_width=32", "model.text_depth=1", "model.width=32", "model.heads=2",
-    "model.mlp=64", "model.decoder_layers=1", "model.queries=4", "model.rank=2", "model.calibrate_share=0.5",
+    "model.mlp=64", "model.decoder_layers=2", "model.queries=4", "model.rank=2", "model.calibrate_share=0.5",
     "train.warmup_steps=0", "train.validation_every=1", "train.validation_limit=8",
 )  # fmt: skip
 CLASSES = ("liver", "left_kidney")
