@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from medmoe_cli.commands import convert_medseg_hq
+from medmoe_cli.commands import convert_collection, convert_medseg_hq
 from medmoe_cli.console import Console
 from medmoe_cli.core.base.errors import ConfigError, raise_all
 from medmoe_cli.session import session_of
@@ -129,8 +129,9 @@ def convert(
     members: Annotated[
         str | None,
         typer.Option(
-            help="Datasets to join: a,b; +a,+b adds to those that are recognised; a=btcv says what a is.",
-            rich_help_panel="convert medseg-hq",
+            help="Datasets to join: a,b. For medseg-hq +a,+b adds to those that are recognised, and a=btcv says "
+            "what a is.",
+            rich_help_panel="convert medseg-hq, convert collection",
         ),
     ] = None,
     masks: Annotated[
@@ -150,7 +151,11 @@ def convert(
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(min=0, help="Of the draws and the split; default 0.", rich_help_panel="convert medseg-hq"),
+        typer.Option(
+            min=0,
+            help="Of the draws and of the patients held out.",
+            rich_help_panel="convert medseg-hq, convert collection",
+        ),
     ] = None,
 ) -> None:
     r"""Convert a public release or a plain folder to a dataset in the nnU-Net v2 layout.
@@ -177,10 +182,22 @@ def convert(
             dry_run=dry_run,
         )
         return
+    if str(source) == convert_collection.WORD:
+        _only(context, convert_collection.OPTIONS, f"medmoe convert {source}")
+        convert_collection.build(
+            console,
+            session.workspace,
+            name=name,
+            members=_names(members),
+            seed=seed,
+            overwrite=overwrite,
+            dry_run=dry_run,
+        )
+        return
     if any(value is not None for value in (members, masks, fraction, exclude, seed)):
         raise ConfigError(
             "--members, --masks, --fraction, --exclude and --seed do nothing for a release",
-            why=f"they are options of convert {convert_medseg_hq.WORD}",
+            why=f"they are options of convert {convert_medseg_hq.WORD} and convert {convert_collection.WORD}",
             fix="leave them out",
         )
     if list_formats:

@@ -56,11 +56,14 @@ class Workspace:
                 why="it has no dataset.json",
                 fix=f"medmoe convert {path} --format folder --name {path.resolve().name}",
             )
-        known = [folder.name for folder in self.datasets.glob("*") if (folder / "dataset.json").is_file()]
+        known = sorted(folder.name for folder in self.datasets.glob("*") if (folder / "dataset.json").is_file())
+        why = did_you_mean(name_or_path, known)
+        if why.startswith("did you mean"):
+            why += f" There are {', '.join(known[:12])}" + (f" and {len(known) - 12} more" if len(known) > 12 else "")
         raise DataError(
             f"unknown dataset '{name_or_path}'",
             where=self.datasets,
-            why=did_you_mean(name_or_path, known),
+            why=why,
             fix="medmoe convert SOURCE --format FORMAT --name NAME",
         )
 

@@ -61,6 +61,10 @@ def rule_blocks(rules: Postprocessing | None) -> tuple[Block, ...]:
 
 def _value(plan: Plan, key: str) -> str:
     match key:
+        case "channels":
+            return str(len(plan.channels))
+        case "slice_axis" if plan.members:
+            return "each member's own"
         case "slice_axis":
             return f"{_PLANES[plan.slice_axis]} ({'xyz'[plan.slice_axis]})"
         case "context_slices":
@@ -71,7 +75,7 @@ def _value(plan: Plan, key: str) -> str:
             size = plan.spacing_mm
             return "as scanned" if size is None else " × ".join(f"{side:.3g}" for side in size) + " mm"
         case "normalization":
-            return "; ".join(_window(channel) for channel in plan.channels)
+            return "each member's own" if plan.members else "; ".join(_window(channel) for channel in plan.channels)
         case "labels":
             return listed([name.replace("_", " ") for name in plan.class_names], limit=16)
         case "class_prompts":

@@ -34,7 +34,7 @@ def routing_blocks(use: RoutingUse) -> tuple[Block, ...]:
     blocks: list[Block] = []
     if deciding:
         blocks += _of_deciding(deciding)
-        names = {name: _spoken(name) for name in deciding}
+        names = {name: place_words(name) for name in deciding}
         blocks += heat_blocks({name: place for name, place in deciding.items() if name not in _PLACES}, names)
         blocks += heat_blocks({name: place for name, place in deciding.items() if name in _PLACES}, names)
     for name, place in choosing.items():
@@ -77,8 +77,8 @@ def _verdict(name: str, place: PlaceUse) -> str:
     busiest = int(shares.argmax())
     idle = [str(expert + 1) for expert in range(place.num_experts) if shares[expert] < _IDLE_SHARE]
     text = (
-        f"{_spoken(name)}: expert {busiest + 1} of {place.num_experts} takes most, {percent(float(shares[busiest]))} "
-        f"of {counts.sum():,.0f} choices by {_plural(place.item)}; as varied as {effective_number(counts):.1f} "
+        f"{place_words(name)}: expert {busiest + 1} of {place.num_experts} takes most, "
+        f"{percent(float(shares[busiest]))} of {counts.sum():,.0f} choices by {_plural(place.item)}; as varied as {effective_number(counts):.1f} "
         "evenly used experts."
     )
     if idle:
@@ -94,8 +94,8 @@ def _bars(places: Mapping[str, PlaceUse]) -> Picture:
     described = []
     for axes, (name, place) in zip(grid.ravel(), places.items(), strict=False):
         shares = _shares(totals(place))
-        _bar_panel(axes, shares, title=_spoken(name))
-        described.append(f"{_spoken(name)}: {listed([percent(float(share)) for share in shares], limit=16)}.")
+        _bar_panel(axes, shares, title=place_words(name))
+        described.append(f"{place_words(name)}: {listed([percent(float(share)) for share in shares], limit=16)}.")
     for axes in grid.ravel()[len(places) :]:
         axes.set_axis_off()
     return Picture(
@@ -128,7 +128,7 @@ def _share_map(places: Mapping[str, PlaceUse]) -> Picture:
     return Picture(
         name="routing-experts",
         png=_heat_map(
-            shares, x="expert", y="", columns=[str(e + 1) for e in range(experts)], rows=list(map(_spoken, places))
+            shares, x="expert", y="", columns=[str(e + 1) for e in range(experts)], rows=list(map(place_words, places))
         ),
         alt=f"Share of the work per expert at {len(places)} places, as a heat map.",
         caption="Share of the items that each expert works on, in percent of its row, over all validation cases.",
@@ -148,8 +148,8 @@ def _of_choosing(name: str, place: PlaceUse) -> list[Block]:
     ]
     ignored = [str(item + 1) for item in range(number) if shares_N[item] < _IDLE_SHARE]
     text = (
-        f"{_spoken(name)}: each of {place.num_experts} experts chooses among the {number} {_plural(place.item)} of an "
-        f"image. {_sentence(listed(favourites, limit=16))}."
+        f"{place_words(name)}: each of {place.num_experts} experts chooses among the {number} {_plural(place.item)} "
+        f"of an image. {_sentence(listed(favourites, limit=16))}."
     )
     if ignored:
         text += f" Hardly chosen by any (below 1 %): {place.item} {listed(ignored, limit=24)}."
@@ -169,7 +169,7 @@ def _of_choosing(name: str, place: PlaceUse) -> list[Block]:
     )
     figure = new_figure(5.4, 3.2)
     axes = figure.subplots()
-    _bar_panel(axes, shares_N, title=f"{_spoken(name)}: all experts together")
+    _bar_panel(axes, shares_N, title=f"{place_words(name)}: all experts together")
     axes.set_xlabel(place.item, fontsize=10)
     bars = Picture(
         name=f"routing-{_slug(name)}-{_slug(_plural(place.item))}",
@@ -214,7 +214,7 @@ def _table(name: str, place: PlaceUse, *, by: Literal["Structure", "Case"]) -> T
     )
     left_out = len(counted) - len(rows)
     return Table(
-        caption=f"{_spoken(name)}, by {by.lower()}",
+        caption=f"{place_words(name)}, by {by.lower()}",
         columns=(by, *(f"{what} {index + 1}" for index in range(number))),
         rows=rows,
         note=f"{left_out} more in validation/routing.json." if left_out else "",
@@ -230,7 +230,7 @@ def _shares(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(counts / max(float(counts.sum()), 1e-12))
 
 
-def _spoken(name: str) -> str:
+def place_words(name: str) -> str:
     """'layer1' as 'Layer 1'."""
     if name in _PLACES:
         return _PLACES[name]

@@ -18,6 +18,7 @@ from medmoe_cli.core.data.checks import CODES, CheckReport, check_dataset, check
 from medmoe_cli.core.data.collection import is_collection
 from medmoe_cli.core.data.finding import raise_errors
 from medmoe_cli.core.data.stored import read_stored
+from medmoe_cli.core.workflows.named_dataset import named_folder
 from medmoe_cli.core.workflows.run_record import RunRecorder
 
 __all__ = ["CODES", "CheckResult", "ensure_checked", "run_check"]
@@ -121,4 +122,4 @@ def _root(workspace: Workspace, data: str) -> Path:
     path = named if named.is_dir() else Path(data)
     if (path / "imagesTr").is_dir() or (path / "labelsTr").is_dir():
         return path.resolve()
-    return workspace.dataset(data).resolve()
+    return named_folder(workspace, data).resolve()

@@ -23,7 +23,6 @@ from medmoe_cli.core.config.sections import PlanConfig
 from medmoe_cli.core.data.collection_plan import joint_fingerprint, make_collection_plan
 from medmoe_cli.core.data.dataset import Dataset
 from medmoe_cli.core.data.fingerprint import measure
-from medmoe_cli.core.data.index import open_dataset
 from medmoe_cli.core.data.inputs import FILE_NAME as INPUTS_NAME
 from medmoe_cli.core.data.inputs import Inputs, list_inputs, read_inputs
 from medmoe_cli.core.data.planner import make_plan
@@ -33,6 +32,7 @@ from medmoe_cli.core.models.registry import card as find_card
 from medmoe_cli.core.models.registry import method as find_method
 from medmoe_cli.core.workflows.configure import choose_preset, configure
 from medmoe_cli.core.workflows.device_memory import device_memory
+from medmoe_cli.core.workflows.named_dataset import named_dataset
 from medmoe_cli.core.workflows.run_record import RunRecorder
 
 FINGERPRINT_NAME = "fingerprint.json"
@@ -138,7 +138,7 @@ def run_plan(
     with RunRecorder("plan", folder=None, reporter=reporter, arguments=arguments) as run:
         chosen = choose_preset(workspace, method, preset)
         resolved = configure(chosen, assignments=assignments)
-        dataset = open_dataset(workspace.dataset(data))
+        dataset = named_dataset(workspace, data)
         run.folder = workspace.preprocessed / dataset.name / PLANS_FOLDER
         planned = ensure_plan(
             workspace=workspace,

@@ -14,10 +14,10 @@ from medmoe_cli.core.base.lock import exclusive
 from medmoe_cli.core.base.progress import Reporter
 from medmoe_cli.core.base.workspace import Workspace
 from medmoe_cli.core.config.plan import Plan
-from medmoe_cli.core.data.index import open_dataset
 from medmoe_cli.core.data.preprocess import finished_records, make_jobs, preprocess, store_folder
 from medmoe_cli.core.data.store import CaseRecord, Store
 from medmoe_cli.core.workflows.configure import choose_preset, configure
+from medmoe_cli.core.workflows.named_dataset import named_dataset
 from medmoe_cli.core.workflows.plan import Planned, ensure_plan
 from medmoe_cli.core.workflows.run_record import RunRecorder
 
@@ -110,7 +110,7 @@ def run_preprocess(
         resolved = configure(chosen, assignments=assignments)
         planned = ensure_plan(
             workspace=workspace,
-            dataset=open_dataset(workspace.dataset(data)),
+            dataset=named_dataset(workspace, data),
             method=method,
             preset=resolved.preset,
             overrides=resolved.plan,

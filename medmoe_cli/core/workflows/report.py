@@ -18,6 +18,7 @@ from medmoe_cli.core.data.dataset import Dataset
 from medmoe_cli.core.imaging.formats import PICTURES, ending_of
 from medmoe_cli.core.reporting.decisions import decision_blocks, rule_blocks
 from medmoe_cli.core.reporting.glossary import GLOSSARY
+from medmoe_cli.core.reporting.members import member_routing, member_rules, member_scores
 from medmoe_cli.core.reporting.page import Block, Missing, Page, Section, Text, is_page, render
 from medmoe_cli.core.reporting.routing_use import routing_blocks, routing_case_tables
 from medmoe_cli.core.reporting.scores import case_table, score_blocks, ways_table
@@ -139,7 +140,7 @@ def _page(sources: RunSources, *, workspace: Workspace, reporter: Reporter) -> P
         ("Result", parts.scores),
         ("Best, median and worst case", parts.cases),
         ("Training", lambda: training_blocks(sources.curves)),
-        ("What was decided from the data", lambda: decision_blocks(sources.plan)),
+        ("What was decided from the data", lambda: (*decision_blocks(sources.plan), *member_rules(sources.plan))),
         ("Post-processing", lambda: rule_blocks(sources.rules)),
         ("Experts", parts.routing),
         ("Feature maps", parts.features),
@@ -186,8 +187,9 @@ class _Parts:
         summary, prompting = self.sources.summary, self.sources.prompting
         if summary is None:
             return (Missing(part="scores per structure", why=NOT_VALIDATED),)
+        members = member_scores(self.sources.plan, summary)
         by_name = {name: self.sources.colours[value] for value, name in self.sources.class_names.items()}
-        blocks = score_blocks(summary, by_name)
+        blocks = (*score_blocks(summary, by_name), *members)
         if ending_of(summary.metric_per_case[0].reference_file) in PICTURES and "HD95" in summary.overall:
             text = "These pictures carry no pixel size: distances and volumes count a pixel as 1 mm."
             blocks = (Text(text=text, tone="warning"), *blocks)
@@ -211,7 +213,7 @@ class _Parts:
             return (Missing(part="use of the experts", why=why),)
         if not routing.places:
             return (Missing(part="use of the experts", why="The network has no routers."),)
-        return routing_blocks(routing)
+        return (*routing_blocks(routing), *member_routing(self.sources.plan, routing))
 
     def features(self) -> tuple[Block, ...]:
         if self.model is None or self.dataset is None or self.sources.summary is None:

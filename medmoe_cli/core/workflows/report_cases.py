@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,7 @@ class _View:
 
 
 def _picture(chosen: Chosen, sources: RunSources, dataset: Dataset) -> Picture:
-    plan, unit = sources.plan, chosen.unit
+    plan, unit = sources.plan.for_case(chosen.unit.case), chosen.unit
     view = _view(find_case(dataset, unit.case), _mask_of(unit, sources.fold), sources)
     worst = chosen.role == "worst"
     shown = most_wrong(view.reference_SHW, view.prediction_SHW, limit=_SLICES_OF_THE_WORST) if worst else []
@@ -164,14 +165,15 @@ def _scores(unit: UnitRead, summary: SummaryRead | None) -> str:
 
 def _mask_of(unit: UnitRead, fold: Path) -> Path:
     """The predicted mask; the run may have been moved since."""
-    beside = fold / "validation" / "masks" / unit.prediction_file.name
+    member = unit.case.rpartition("/")[0]
+    beside = fold / "validation" / "masks" / member / unit.prediction_file.name
     return beside if beside.is_file() else unit.prediction_file
 
 
 def _view(case: Case, mask: Path, sources: RunSources) -> _View:
     if case.label is None:
         raise DataError("case without a label", where=case.id, fix="restore the dataset")
-    plan = sources.plan
+    plan = sources.plan.for_case(case.id)
     image = read_scan(ScanCase(id=case.id, files=case.images), num_channels=len(plan.channels))
     turn = reorientation_of(image.geometry)
     # Canonical rows run to the feet's end first where the head is along them: readers want the head on top.
@@ -185,19 +187,18 @@ def _view(case: Case, mask: Path, sources: RunSources) -> _View:
         image=image,
         turn=turn,
         values_CSHW=turned(image.data),
-        reference_SHW=turned(_numbers(case.label, image, sources)),
-        prediction_SHW=turned(_numbers(mask, image, sources)),
+        reference_SHW=turned(_numbers(case.label, image, sources.plan.reference_values(case.id))),
+        prediction_SHW=turned(_numbers(mask, image, {file: value for value, file in plan.file_values.items()})),
     )
 
 
-def _numbers(path: Path, image: Image, sources: RunSources) -> NDArray[np.integer]:
+def _numbers(path: Path, image: Image, numbers: Mapping[int, int]) -> NDArray[np.integer]:
     labels = read_labels(path)
     differences = image.geometry.differences(labels.geometry)
     if differences:
         raise GeometryError(
             "mask lies on another grid than its scan", where=path, why="; ".join(differences), fix="restore the dataset"
         )
-    numbers = {file_value: value for value, file_value in sources.plan.file_values.items()}
     found: NDArray[np.integer] = number_labels(labels.data, numbers, path)
     return found
 

@@ -22,7 +22,7 @@ from medmoe_cli.core.workflows.model_folder import LoadedModel
 from medmoe_cli.core.workflows.report_cases import chosen_cases, find_case
 from medmoe_cli.core.workflows.report_plane import fullest_plane, plane_maps
 from medmoe_cli.core.workflows.report_sources import RunSources
-from medmoe_cli.core.workflows.requests import reference_slices
+from medmoe_cli.core.workflows.requests import reference_labels
 from medmoe_cli.core.workflows.scans import ScanCase, read_scan
 
 _PART = "feature maps"
@@ -63,10 +63,12 @@ def feature_blocks(model: LoadedModel, sources: RunSources, dataset: Dataset) ->
     best = chosen[0].unit.case
     try:
         case = find_case(dataset, best)
-        image = read_scan(ScanCase(id=case.id, files=case.images), num_channels=len(sources.plan.channels))
-        prepared = prepare_scan(image, sources.plan)
+        plan = sources.plan.for_case(case.id)
+        image = read_scan(ScanCase(id=case.id, files=case.images), num_channels=len(plan.channels))
+        prepared = prepare_scan(image, plan)
         assert case.label is not None
-        reference_SHW = reference_slices(case.label, prepared)
+        numbers = sources.plan.reference_values(case.id)
+        reference_SHW = prepared.label_slices(reference_labels(case.label, prepared, numbers))
     except MedMoEError as error:
         return (Missing(part=_PART, why=error.line()),)
     if isinstance(prepared, VolumeScan):

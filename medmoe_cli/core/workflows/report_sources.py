@@ -140,7 +140,7 @@ def find_dataset(sources: RunSources, *, workspace: Workspace) -> Dataset:
     Raises:
         DataError: it is not there any more, or has become unusable.
     """
-    if sources.summary is not None:
+    if sources.summary is not None and not sources.plan.members:
         root = sources.summary.metric_per_case[0].reference_file.parent.parent
         if (root / _DATASET_FILE).is_file():
             return open_dataset(root)

@@ -24,7 +24,6 @@ from medmoe_cli.core.base.workspace import Workspace
 from medmoe_cli.core.config.plan import Plan
 from medmoe_cli.core.config.presets import Resolved, resolved_yaml
 from medmoe_cli.core.data.dataset import Case, Dataset
-from medmoe_cli.core.data.index import open_dataset
 from medmoe_cli.core.data.splits import Split, split
 from medmoe_cli.core.engine import optim
 from medmoe_cli.core.engine.checkpoint import Checkpoints
@@ -44,6 +43,7 @@ from medmoe_cli.core.workflows.check import ensure_checked
 from medmoe_cli.core.workflows.collection_sources import CollectionSources, collection_sources
 from medmoe_cli.core.workflows.configure import ChosenPreset, choose_preset, configure
 from medmoe_cli.core.workflows.model_folder import best_checkpoint
+from medmoe_cli.core.workflows.named_dataset import named_dataset
 from medmoe_cli.core.workflows.plan import Planned, ensure_plan
 from medmoe_cli.core.workflows.preprocess import Ready, ensure_preprocessed, finished
 from medmoe_cli.core.workflows.run_folder import (
@@ -93,7 +93,7 @@ def run_train(*, workspace: Workspace, options: TrainOptions, reporter: Reporter
     with RunRecorder("train", folder=None, reporter=reporter, arguments=jsonio.plain(options)) as run:
         if not options.resume:
             _preset(workspace, options, None)  # a typo is said before the data are looked at
-        dataset = open_dataset(workspace.dataset(options.data))
+        dataset = named_dataset(workspace, options.data)
         begun = _begun(workspace, dataset, options) if options.resume else None
         chosen = _preset(workspace, options, begun)
         resolved = _configure(chosen, options)
