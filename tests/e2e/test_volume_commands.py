@@ -189,8 +189,9 @@ def test_a_report_of_a_volume_run_has_its_pictures(home: Path, tmp_path: Path) -
     assert "an ellipsoid in the box" in page
     assert "one click inside it + 1 on what is wrong" in page
     assert "a box around each structure, made from the reference" in page
-    for name in ("features", "case-best", "cases-dice", "training-loss"):
-        assert (tmp_path / f"{name}.png").is_file(), name
+    pictures = {path.stem for path in tmp_path.glob("*.png")}
+    assert pictures >= {"features", "cases-dice", "training-loss"}
+    assert any(name.startswith("case-") for name in pictures)
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import pytest
 from medmoe_cli.core.config.postprocessing import Postprocessing
 from medmoe_cli.core.config.sections import PredictConfig, Section
 from medmoe_cli.core.metrics.bootstrap import mean_intervals
+from medmoe_cli.core.workflows.concepts import Asked
 from medmoe_cli.core.workflows.ensemble import Ensemble
 from medmoe_cli.core.workflows.model_folder import LoadedModel
 from medmoe_cli.core.workflows.requests import FromMasks
@@ -152,7 +153,10 @@ def test_a_scan_is_encoded_once_however_many_clicks(data: Path) -> None:
             segmenter=oracle, plan=plan, card=CARD, config=Section(), predict=PredictConfig(),
             class_names=plan.class_names, source=data, sha256="0",
         )  # fmt: skip
-        ensemble = Ensemble(models=(loaded,), inferences=(inference,), sources=(masks,), rules=Postprocessing())
+        ensemble = Ensemble(
+            models=(loaded,), inferences=(inference,), sources=(masks,), rules=Postprocessing(),
+            asked=Asked(models=(loaded,), prompts=None),
+        )  # fmt: skip
         oracle.encoded.clear()
         found = _click(ensemble, case, masks, clicks=number, check=lambda: None)
         assert all(len(dice) == number for dice in found.dice.values())
