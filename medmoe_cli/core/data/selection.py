@@ -26,8 +26,9 @@ from medmoe_cli.core.data.quality_scan import group_by_value
 
 PAPER_MASKS = 154_569
 PAPER_FRACTION = 0.025
-KEPT_OF_SMALL = 100
-"""By default a class keeps its better half up to so many masks, however small the paper's share of it is."""
+KEPT_WHOLE, KEPT_OF_SMALL = 20, 100
+"""By default a class of up to 20 masks stays whole, and a larger one keeps its better half up to 100, however small
+the paper's share of it is: a quality worth choosing by needs a choice."""
 
 MIN_PIXELS = 10
 MAX_FOREGROUND = 0.95
@@ -91,7 +92,7 @@ def quotas(sizes: Mapping[Group, int], *, fraction: float | None = None, masks: 
         sizes: how many there are to choose from.
         fraction: the same share of each, at least one.
         masks: so many in all, by the largest remainders of equal shares, at least one of each where that is possible.
-            With neither, the paper's share, but the better half up to `KEPT_OF_SMALL`.
+            With neither, the paper's share, but small classes whole (`KEPT_WHOLE`) or by half (`KEPT_OF_SMALL`).
 
     Raises:
         ConfigError: more masks are wanted than there are.
@@ -109,7 +110,11 @@ def quotas(sizes: Mapping[Group, int], *, fraction: float | None = None, masks: 
     if fraction is not None:
         return {group: math.ceil(round(fraction * size, 6)) for group, size in sizes.items()}
     return {
-        group: max(math.ceil(round(PAPER_FRACTION * size, 6)), min(math.ceil(size / 2), KEPT_OF_SMALL))
+        group: max(
+            math.ceil(round(PAPER_FRACTION * size, 6)),
+            min(size, KEPT_WHOLE),
+            min(math.ceil(size / 2), KEPT_OF_SMALL),
+        )
         for group, size in sizes.items()
     }
 

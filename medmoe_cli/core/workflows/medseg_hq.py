@@ -24,6 +24,7 @@ from medmoe_cli.core.data.quality_scan import FOLDER as QUALITY_FOLDER
 from medmoe_cli.core.data.quality_scan import group_by_value, measured_masks, read_table
 from medmoe_cli.core.data.selection import (
     KEPT_OF_SMALL,
+    KEPT_WHOLE,
     PAPER_FRACTION,
     PAPER_MASKS,
     Group,
@@ -247,7 +248,7 @@ def _rule(masks: int | None, fraction: float | None) -> str:
         return f"{fraction:.1%} of every class of every member, {drawn}"
     return (
         f"{PAPER_FRACTION:.1%} of every class of every member, about the paper's share of its complete sources, but "
-        f"the better half of a class up to {KEPT_OF_SMALL} masks, {drawn}"
+        f"all of a class up to {KEPT_WHOLE} masks and half of one up to {KEPT_OF_SMALL}, {drawn}"
     )
 
 

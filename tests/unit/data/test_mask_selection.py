@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 from medmoe_cli.core.base.errors import ConfigError, ProblemList
 from medmoe_cli.core.data.exclusions import excluded_rows, read_exclusions, unknown_members
 from medmoe_cli.core.data.quality_scan import ROW
-from medmoe_cli.core.data.selection import KEPT_OF_SMALL, PAPER_FRACTION, Group, Reason, Verdicts, judge, quotas
+from medmoe_cli.core.data.selection import (
+    KEPT_OF_SMALL,
+    KEPT_WHOLE,
+    PAPER_FRACTION,
+    Group,
+    Reason,
+    Verdicts,
+    judge,
+    quotas,
+)
 
 NAMES = {1: "organ", 2: "prostate/uterus"}
 
@@ -132,9 +141,9 @@ def test_a_fraction_is_the_same_of_every_class(found: dict[Group, int], fraction
     assert all(kept[group] - fraction * size < 1 + 1e-6 for group, size in found.items())
 
 
-def test_by_default_small_classes_keep_their_better_half() -> None:
-    groups = {Group("a", 1): 1, Group("a", 2): 30, Group("a", 3): 1000, Group("a", 4): 100_000}
-    assert list(quotas(groups).values()) == [1, 15, KEPT_OF_SMALL, round(PAPER_FRACTION * 100_000)]
+def test_by_default_small_classes_are_hardly_cut() -> None:
+    groups = {Group("a", 1): 1, Group("a", 2): 30, Group("a", 3): 60, Group("a", 4): 1000, Group("a", 5): 100_000}
+    assert list(quotas(groups).values()) == [1, KEPT_WHOLE, 30, KEPT_OF_SMALL, round(PAPER_FRACTION * 100_000)]
 
 
 def test_more_masks_than_there_are_is_an_error() -> None:
