@@ -3,10 +3,11 @@
     python benchmarks/medseg_hq.py --raw ../shared/data --workspace /tmp/medseg-hq [--steps 6000]
 
 RAW holds what is there of BTCV (IMed-361M slices), acdc_h5, Task04_Hippocampus, sz_cxr and isic; a member that is in
-the workspace already is taken as it is, and so is a collection (--rebuild builds it again). Prints, for every routed
-place of the network, the share of answers that each expert gave on held-out patients, of all and by member (the
-question: does each get a tenth of the images at least?), and per member the Dice of masks from a tight box beside that
-of an ellipse drawn into the same box. All of it is also written to WORKSPACE/medseg_hq.json.
+the workspace already is taken as it is, and so is a collection (--rebuild builds it again); an interrupted training of
+that --run goes on, a finished one is read. Prints, for every routed place of the network, the share of answers that
+each expert gave on held-out patients, of all and by member (the question: does each get a tenth of the images at
+least?), and per member the Dice of masks from a tight box beside that of an ellipse drawn into the same box. All of it
+is also written to WORKSPACE/medseg_hq.json.
 """
 
 from __future__ import annotations
@@ -70,8 +71,11 @@ def main() -> None:
     command += ["--steps", str(arguments.steps)] if arguments.steps else []
     for assignment in arguments.assignments:
         command += ["--set", assignment]
-    _, seconds["train"] = medmoe(arguments.workspace, *command)
-    folder = arguments.workspace / "runs" / NAME / "segmote" / arguments.run / "fold_0" / "validation"
+    fold = arguments.workspace / "runs" / NAME / "segmote" / arguments.run / "fold_0"
+    folder = fold / "validation"
+    if not (folder / "prompts.json").is_file():
+        command += ["--resume"] if (fold / "checkpoints").is_dir() else []
+        seconds["train"] = medmoe(arguments.workspace, *command)[1]
     experts = expert_shares(json.loads((folder / "routing.json").read_text()))
     dice = box_dice(json.loads((folder / "prompts.json").read_text()))
     show(experts, dice, seconds)
