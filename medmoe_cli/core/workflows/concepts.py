@@ -1,5 +1,6 @@
 """What a model is asked for by name: its own classes, however they are spelled, and words that no training named.
 
+Two names are one class where the common vocabulary says so: 'Liver' and 'hepar', 'kidney_left' and 'LEFT kidney'.
 A model of open vocabulary may be asked for anything. New words get the label values after the model's own, in
 alphabetical order, so that the order in which they are given changes nothing.
 """
@@ -12,8 +13,8 @@ from dataclasses import dataclass, replace
 from medmoe_cli.core.base.errors import ConfigError, MedMoEError, raise_all
 from medmoe_cli.core.base.suggest import did_you_mean, nearest
 from medmoe_cli.core.config.plan import Plan
-from medmoe_cli.core.data.class_words import class_words
 from medmoe_cli.core.data.prompts_file import PromptEntry, PromptsFile
+from medmoe_cli.core.data.vocabulary import key_of
 from medmoe_cli.core.workflows.loaded_model import LoadedModel
 
 # Two letters exchanged in a word of five ('livre') are a slip; 'right kidney' is no slip of 'left kidney'.
@@ -66,11 +67,6 @@ class Asked:
         return f"not a class this model was trained on: {', '.join(parts)}"
 
 
-def spelled(text: str) -> str:
-    """A name without its spelling: 'Kidney_left', 'left-kidney' and 'LEFT kidney' are the same."""
-    return class_words(class_words(text).casefold())
-
-
 def class_of(text: str, plan: Plan) -> str | None:
     """The class that a text names, by its name or its words, however they are spelled; None where none or several."""
     if text in plan.labels:
@@ -113,8 +109,8 @@ def _words(plan: Plan) -> dict[str, str]:
 
 def _alike(text: str, plan: Plan) -> list[str]:
     """The classes whose name or words are this text in another spelling."""
-    key = spelled(text)
-    return [name for name, own in _words(plan).items() if key in (spelled(name), spelled(own))]
+    key = key_of(text)
+    return [name for name, own in _words(plan).items() if key in (key_of(name), key_of(own))]
 
 
 def _in_own_names(prompts: PromptsFile | None, plan: Plan) -> PromptsFile | None:
@@ -136,17 +132,17 @@ def _in_own_names(prompts: PromptsFile | None, plan: Plan) -> PromptsFile | None
 def _concepts(unknown: Iterable[tuple[str | None, str]], plan: Plan) -> tuple[tuple[NewConcept, ...], tuple[str, ...]]:
     """New labels with their words, and new words for labels that have some."""
     by_words: dict[str, tuple[str | None, str]] = {}
-    for label, text in sorted(unknown, key=lambda pair: (spelled(pair[1]), pair[1], pair[0] or "")):
-        by_words.setdefault(spelled(text), (label, _tidy(text)))
-    known = {spelled(name): name for name in plan.labels}
+    for label, text in sorted(unknown, key=lambda pair: (pair[1].casefold(), pair[1], pair[0] or "")):
+        by_words.setdefault(key_of(text), (label, _tidy(text)))
+    known = {key_of(name): name for name in plan.labels}
     new: dict[str, NewConcept] = {}
     synonyms = []
     for label, words in by_words.values():
         name = label or words
-        if spelled(name) in known or spelled(name) in new:
+        if key_of(name) in known or key_of(name) in new:
             synonyms.append(words)
         else:
-            new[spelled(name)] = NewConcept(name=name, words=words, near=_near(words, plan))
+            new[key_of(name)] = NewConcept(name=name, words=words, near=_near(words, plan))
     return tuple(new.values()), tuple(synonyms)
 
 
@@ -168,14 +164,14 @@ def _next(values: Mapping[str, int]) -> int:
 
 
 def _near(words: str, plan: Plan) -> str | None:
-    names = {spelled(own): name for name, words_of in _words(plan).items() for own in (name, words_of)}
-    close = nearest(spelled(words), names, cutoff=_SLIP)
+    names = {key_of(own): name for name, words_of in _words(plan).items() for own in (name, words_of)}
+    close = nearest(key_of(words), names, cutoff=_SLIP)
     return None if close is None else names[close]
 
 
 def _problems(text: str, models: Sequence[LoadedModel]) -> list[MedMoEError]:
     words = _tidy(text)
-    if not spelled(words) or spelled(words) == "background":
+    if not key_of(words) or key_of(words) == "background":
         return [ConfigError(f"nothing to look for: '{words}'", where="--text", fix="name a structure")]
     if len(words) > _LONGEST or not words.isprintable() or set(words) & set("/\\"):
         why = f"a label's name has no slashes and at most {_LONGEST} letters"

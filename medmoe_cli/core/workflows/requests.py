@@ -23,11 +23,12 @@ from medmoe_cli.core.data.load import number_labels
 from medmoe_cli.core.data.prepare import Prepared
 from medmoe_cli.core.data.prompts_file import PromptsFile, VolumePrompt
 from medmoe_cli.core.data.sliced_scan import SlicedScan
+from medmoe_cli.core.data.vocabulary import key_of
 from medmoe_cli.core.data.volume_scan import VolumeScan
 from medmoe_cli.core.imaging.read import read_labels
 from medmoe_cli.core.nn.prompts import Click, QueryPrompt, simulate
 from medmoe_cli.core.nn.segmenter import PromptKind
-from medmoe_cli.core.workflows.concepts import class_of, spelled
+from medmoe_cli.core.workflows.concepts import class_of
 from medmoe_cli.core.workflows.mask_values import mask_values
 from medmoe_cli.core.workflows.slice_prompts import prompts_by_slice
 from medmoe_cli.core.workflows.volume_requests import VolumeRequest, request_of_prompt, requests_of_labels
@@ -92,7 +93,7 @@ class FromFile(RequestSource):
 
     def __init__(self, prompts: PromptsFile, plan: Plan, *, synonyms: Sequence[str] = ()) -> None:
         """`synonyms` are words besides the plan's that the model was made to understand."""
-        self._prompts, self._plan, self._synonyms = prompts, plan, tuple(map(spelled, synonyms))
+        self._prompts, self._plan, self._synonyms = prompts, plan, tuple(map(key_of, synonyms))
         self.kinds = frozenset(_kinds_in(prompts))
 
     def requests(self, case_id: str, prepared: Prepared) -> tuple[Request, ...]:
@@ -124,8 +125,8 @@ class FromFile(RequestSource):
         if prompt.text is None:
             return -1
         name = class_of(prompt.text, self._plan)
-        if name is None and spelled(prompt.text) in self._synonyms:
-            return len(self._plan.class_names) + self._synonyms.index(spelled(prompt.text))
+        if name is None and key_of(prompt.text) in self._synonyms:
+            return len(self._plan.class_names) + self._synonyms.index(key_of(prompt.text))
         if name is None:
             fix = did_you_mean(prompt.text, self._plan.labels)
             raise DataError(f"unknown text '{prompt.text}'", why="the model learned its classes' names", fix=fix)

@@ -30,6 +30,8 @@ def prompts_file(*entries: dict[str, object]) -> PromptsFile:
         ("Kidney-Left", "kidney_left"),
         ("LEFT KIDNEY", "kidney_left"),
         ("GallBladder", "gall_bladder"),
+        ("hepar", "liver"),
+        ("the gall-bladder", "gall_bladder"),
         ("livre", None),
         ("kidney", None),
         ("right kidney", None),
@@ -76,7 +78,7 @@ def test_classes_alone_change_nothing() -> None:
 @given(st.permutations(["zebra fish", "Zebra_Fish", "aorta", "liver", "vena cava"]))
 def test_the_order_of_words_and_their_spelling_twice_mean_nothing(texts: list[str]) -> None:
     asked = asked_for([words_model(PLAN)], texts=texts, prompts=None)
-    assert asked.models[0].plan.class_names[3:] == ("aorta", "vena cava", "Zebra_Fish")
+    assert asked.models[0].plan.class_names[3:] == ("aorta", "vena cava", "zebra fish")
 
 
 def test_a_closed_model_is_left_to_refuse_by_itself_and_a_mixed_panel_is_refused() -> None:
