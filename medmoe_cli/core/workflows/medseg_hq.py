@@ -34,7 +34,7 @@ from medmoe_cli.core.data.selection import (
 from medmoe_cli.core.data.write_dataset import require_absent
 from medmoe_cli.core.reporting.datasheet import datasheet_text
 from medmoe_cli.core.workflows.configure import ChosenPreset, configure
-from medmoe_cli.core.workflows.medseg_members import MeasuredMember, Member, find_members
+from medmoe_cli.core.workflows.medseg_members import MeasuredMember, Member, common_classes, find_members
 from medmoe_cli.core.workflows.medseg_write import Writing, write_members
 from medmoe_cli.core.workflows.plan import ensure_plan
 from medmoe_cli.core.workflows.run_record import RunRecorder
@@ -137,6 +137,7 @@ def run_medseg_hq(
     arguments = {"name": name, "overwrite": overwrite, **jsonio.plain(options)}
     with RunRecorder("convert", folder=None, reporter=reporter, arguments=arguments, seed=options.seed) as run:
         members = find_members(workspace, options.members, name=name)
+        vocabulary = common_classes(members)
         exclusions = read_exclusions(options.exclude) if options.exclude is not None else ()
         if options.exclude is not None:
             raise_all(unknown_members(exclusions, [member.name for member in members], options.exclude))
@@ -151,6 +152,7 @@ def run_medseg_hq(
         writing = Writing(
             name=name,
             members=tuple(measured),
+            vocabulary=vocabulary,
             quotas=kept,
             exclusions=exclusions,
             exclude=options.exclude,

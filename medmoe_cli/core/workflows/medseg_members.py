@@ -16,6 +16,7 @@ from medmoe_cli.core.data.dataset import Dataset
 from medmoe_cli.core.data.dataset_file import FILE_NAME
 from medmoe_cli.core.data.index import open_dataset
 from medmoe_cli.core.data.medseg_sources import BY_KEY, PAPER_SOURCES, PaperSource, recognise_source
+from medmoe_cli.core.data.vocabulary import MergedClass, merge_names
 
 _ADD = "+"
 
@@ -114,6 +115,21 @@ def find_members(workspace: Workspace, wanted: Sequence[str], *, name: str) -> t
         members.append(Member(dataset=dataset, content=there[one], source=chosen[one]))
     raise_all(problems)
     return tuple(members)
+
+
+def common_classes(members: Sequence[Member]) -> tuple[MergedClass, ...]:
+    """The common classes; the paper's datasets whose own names mean little alone say what is meant.
+
+    Raises:
+        DataError: a member has two names for one class.
+    """
+    own = {one.name: tuple(one.dataset.labels) for one in members}
+    given = {
+        one.name: {name: one.source.classes.get(name, name) for name in own[one.name]}
+        for one in members
+        if one.source is not None and set(own[one.name]) & set(one.source.classes)
+    }
+    return merge_names(own, given=given)
 
 
 def _datasets(workspace: Workspace, name: str) -> dict[str, dict[str, Any]]:

@@ -28,7 +28,7 @@ from medmoe_cli.core.data.exclusions import Exclusion, excluded_rows
 from medmoe_cli.core.data.medseg_sources import PaperSource
 from medmoe_cli.core.data.quality_scan import read_table
 from medmoe_cli.core.data.selection import REASONS, Group, Reason, Verdicts, judge, usable
-from medmoe_cli.core.data.vocabulary import MergedClass, merge_names
+from medmoe_cli.core.data.vocabulary import MergedClass
 from medmoe_cli.core.workflows.medseg_members import MeasuredMember
 from medmoe_cli.core.workflows.medseg_sheets import best_and_worst
 
@@ -47,6 +47,7 @@ class Writing:
     Attributes:
         name: the collection's.
         members: in the order of their names.
+        vocabulary: the common classes.
         quotas: masks to keep.
         exclusions, exclude: the veto and its file; () and None without.
         seed: of the draws.
@@ -56,6 +57,7 @@ class Writing:
 
     name: str
     members: tuple[MeasuredMember, ...]
+    vocabulary: tuple[MergedClass, ...]
     quotas: Mapping[Group, int]
     exclusions: tuple[Exclusion, ...]
     exclude: Path | None
@@ -96,7 +98,7 @@ def write_members(folder: Path, writing: Writing, *, reporter: Reporter) -> Data
     Returns:
         What is in it.
     """
-    vocabulary = _vocabulary(writing.members)
+    vocabulary = writing.vocabulary
     tally = _Tally()
     facts: list[MemberFacts] = []
     reporter.start("select", len(writing.members))
@@ -164,17 +166,6 @@ def write_members(folder: Path, writing: Writing, *, reporter: Reporter) -> Data
             for one in writing.missing
         ),
     )
-
-
-def _vocabulary(members: tuple[MeasuredMember, ...]) -> tuple[MergedClass, ...]:
-    """The common classes; the paper's datasets whose own names mean little alone say what is meant."""
-    own = {one.name: tuple(one.member.dataset.labels) for one in members}
-    given = {
-        one.name: {name: one.member.source.classes.get(name, name) for name in own[one.name]}
-        for one in members
-        if one.member.source is not None and set(own[one.name]) & set(one.member.source.classes)
-    }
-    return merge_names(own, given=given)
 
 
 def _open(path: Path) -> TextIO:

@@ -22,7 +22,7 @@ def picture(seed: int = 0, *, object_value: float = 0.8) -> NDArray[np.float32]:
 
 def disk(radius: float = 12, *, centre: tuple[int, int] = (30, 40)) -> NDArray[np.bool_]:
     rows, cols = np.ogrid[:64, :80]
-    return (rows - centre[0]) ** 2 + (cols - centre[1]) ** 2 <= radius**2
+    return np.asarray((rows - centre[0]) ** 2 + (cols - centre[1]) ** 2 <= radius**2)
 
 
 def blurred(values: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:

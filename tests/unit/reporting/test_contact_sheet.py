@@ -114,7 +114,7 @@ def sheet(**changes: object) -> DataSheet:
         "modalities": (ModalityFacts(modality="", members=("hearts",), images=12, masks=20),),
         "missing": (),
     }
-    return DataSheet(**{**values, **changes})  # type: ignore[arg-type]
+    return DataSheet.model_validate({**values, **changes})
 
 
 def test_the_datasheet_says_what_is_there_unknown_and_missing() -> None:

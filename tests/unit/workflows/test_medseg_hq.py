@@ -6,6 +6,7 @@ import csv
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from medmoe_cli.core.imaging.read import read_labels
 from medmoe_cli.core.reporting.contact_sheet import Block
 from medmoe_cli.core.workflows import medseg_sheets
 from medmoe_cli.core.workflows.medseg_hq import MedSegHqOptions, MedSegHqResult, list_sources, run_medseg_hq
-from tests.tools.cli import medmoe
+from tests.tools.cli import medmoe_here
 from tests.tools.datasets import make_dataset
 
 
@@ -48,10 +49,11 @@ def workspace(tmp_path: Path) -> Workspace:
     return Workspace(root=tmp_path / "home", origin="test")
 
 
-def build(workspace: Workspace, *, overwrite: bool = False, **options: object) -> MedSegHqResult:
+def build(workspace: Workspace, **options: Any) -> MedSegHqResult:
+    overwrite = bool(options.pop("overwrite", False))
     return run_medseg_hq(
         workspace=workspace,
-        options=MedSegHqOptions(**options),  # type: ignore[arg-type]
+        options=MedSegHqOptions(**options),
         overwrite=overwrite,
         workers=1,
         reporter=Silent(),
@@ -227,6 +229,13 @@ def test_wrong_members_are_reported_together(workspace: Workspace) -> None:
         list_sources(workspace, members=("+own=btcv",))
 
 
+def test_two_names_for_one_class_stop_before_anything_is_measured(tmp_path: Path) -> None:
+    make_dataset(tmp_path / "datasets" / "btcv", class_names=("kidney_right", "right kidney"))
+    with pytest.raises(DataError, match="two names for one class"):
+        build(Workspace(root=tmp_path, origin="test"))
+    assert not (tmp_path / "preprocessed").exists()
+
+
 def test_a_workspace_without_any_of_them(tmp_path: Path) -> None:
     make_dataset(tmp_path / "datasets" / "mine")
     with pytest.raises(DataError, match=r"none of its datasets \(mine\)"):
@@ -234,7 +243,7 @@ def test_a_workspace_without_any_of_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [{"masks": 3, "fraction": 0.5}, {"masks": 0}, {"fraction": 1.5}, {"masks": 10**6}])
-def test_quotas_that_make_no_sense(workspace: Workspace, options: dict[str, float]) -> None:
+def test_quotas_that_make_no_sense(workspace: Workspace, options: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         build(workspace, **options)
     assert not (workspace.datasets / "medseg-hq").exists()
@@ -257,7 +266,9 @@ def test_large_pictures_are_measured_as_training_sees_them(tmp_path: Path) -> No
 
 
 def test_the_command_builds_it_and_says_what_is_next(workspace: Workspace) -> None:
-    ran = medmoe("--workspace", workspace.root, "--json", "convert", "medseg-hq", "--fraction", "0.5", "--workers", "1")
+    ran = medmoe_here(
+        "--workspace", workspace.root, "--json", "convert", "medseg-hq", "--fraction", "0.5", "--workers", "1"
+    )
     assert ran.code == 0, ran.err
     told = json.loads(ran.out)
     assert told["datasheet"]["name"] == "medseg-hq"
@@ -265,6 +276,6 @@ def test_the_command_builds_it_and_says_what_is_next(workspace: Workspace) -> No
     assert "medmoe train --method segmote --data medseg-hq" in ran.err
     assert json.loads((workspace.datasets / "medseg-hq" / "run.json").read_text())["verb"] == "convert"
 
-    again = medmoe("--workspace", workspace.root, "convert", "medseg-hq", "--format", "btcv", "--limit", "3")
+    again = medmoe_here("--workspace", workspace.root, "convert", "medseg-hq", "--format", "btcv", "--limit", "3")
     assert again.code == 2
     assert len(again.error_lines) == 2
