@@ -249,11 +249,10 @@ def _fits(span_23: NDArray[np.float64], side: int) -> bool:
 
 
 def _centred(span_23: NDArray[np.float64], shape: Triple, side: int) -> Window:
-    """The window around a span, moved inside the volume where it can be, and never off the span."""
+    """The window around a span that fits into it, moved inside the volume where it can be."""
     start = np.round(span_23.mean(axis=0) - side / 2).astype(int)
     spare = np.array(shape) - side
     start = np.clip(start, np.minimum(spare, 0), np.maximum(spare, 0))
-    start = np.clip(start, np.ceil(span_23[1]).astype(int) - side, np.floor(span_23[0]).astype(int))
     return _window(start, shape, side)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from medmoe_cli.core.config.plan import Plan
@@ -18,6 +20,7 @@ from medmoe_cli.core.engine.inference import Answer
 from medmoe_cli.core.imaging.read import read_image
 from medmoe_cli.core.imaging.write import write_labels
 from medmoe_cli.core.nn.prompts import Click, QueryPrompt
+from medmoe_cli.core.nn.segmenter import Features, Output, Prompts
 from medmoe_cli.core.workflows.case_output import file_labels, preview_rows
 from medmoe_cli.core.workflows.requests import FromClassNames, FromFile, FromMasks, FromNothing
 from medmoe_cli.core.workflows.segmented import Answered
@@ -222,6 +225,25 @@ def test_clicks_are_given_where_the_error_is_and_the_window_is_not_encoded_again
     assert dice(result.labels_SHW == 1, truth) == scores[-1]
 
 
+def test_nobody_clicks_beyond_the_volume(tmp_path: Path) -> None:
+    """A network that claims everything is mostly wrong beyond a small volume, where there is nothing to click on."""
+
+    class Everything(VolumeOracle):
+        def decode(self, features: Features, prompts: Prompts) -> Output:
+            output = super().decode(features, prompts)
+            return replace(output, logits=torch.full_like(output.logits, 9.0))
+
+    labels = cubes((32, 32, 12), (4, 4, 2))
+    scan = scan_of(tmp_path, labels, oracle_volume_plan())
+    oracle = Everything()
+    asked = requests_of_labels(scan.label_volume(labels), scan.plan, kind="box", clicks=2)
+    segment(scan, asked, volume_inference(oracle), threshold=0.5)
+    last = oracle.asked[-1]
+    assert last.point_labels.tolist() == [[0, 0]]
+    # The window hangs over by ten voxels on either side of the twelve that there are.
+    assert bool(((last.points[..., 2] > 10) & (last.points[..., 2] < 22)).all())
+
+
 def test_a_structure_larger_than_a_window_is_clicked_in_the_windows_that_hold_the_click(tmp_path: Path) -> None:
     labels = np.zeros((70, 40, 36), np.uint8)
     labels[4:66, 8:30, 6:30] = 1
@@ -271,9 +293,9 @@ def test_two_models_are_averaged_in_every_window(tmp_path: Path) -> None:
     labels = cubes((48, 32, 32), (20, 10, 10))
 
     class Timid(VolumeOracle):
-        def decode(self, features, prompts):  # type: ignore[no-untyped-def]
+        def decode(self, features: Features, prompts: Prompts) -> Output:
             output = super().decode(features, prompts)
-            return type(output)(logits=output.logits * 0, low_res_logits=output.low_res_logits)
+            return replace(output, logits=output.logits * 0)
 
     scan = scan_of(tmp_path, labels, oracle_volume_plan())
     sure, timid = VolumeOracle(), Timid()
