@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import shutil
+import tarfile
 from pathlib import Path
 from typing import Any
 
 import h5py
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK
+from pydicom.uid import CTImageStorage, generate_uid
 
 from medmoe_cli.core.base.progress import Silent
 from medmoe_cli.core.data.index import open_dataset
+from medmoe_cli.core.imaging.read import read_image
 from medmoe_cli.core.workflows.check import run_check
 from tests.tools.converting import convert, dataset_json, workspace_of
 from tests.tools.sources import nifti_array, picture_array
+from tests.tools.sources_dicom import MadeSeries, make_seg
 
 pytestmark = pytest.mark.realdata
 
@@ -169,4 +174,53 @@ def test_totalsegmentator_label_map(real_data: Path, tmp_path: Path) -> None:
     after = nifti_array(result.written.root / "labelsTr" / "ct.nii.gz")
     sources = {int(value): one[0] for value, one in dataset_json(result)["source_values"].items()}
     assert np.array_equal(np.vectorize(lambda value: sources.get(value, 0))(after), before)
+    assert clean(tmp_path)
+
+
+def test_a_dicom_series_with_a_mask_and_with_a_segmentation(real_data: Path, tmp_path: Path) -> None:
+    """The same mask as a NIfTI in another order of voxels and as a DICOM-SEG gives the same label map."""
+    series = source_of(real_data, "dicom_ct")
+    image = read_image(series)
+    mask = (image.data[0] > 200).astype(np.uint8)
+    for name in ("nifti", "seg"):
+        (tmp_path / name / "ct").mkdir(parents=True)
+        for path in series.iterdir():
+            shutil.copyfile(path, tmp_path / name / "ct" / path.name)
+    flip = np.diag([1.0, -1, 1, 1])
+    flip[1, 3] = mask.shape[1] - 1
+    nib.save(nib.Nifti1Image(mask[:, ::-1], image.geometry.affine @ flip), tmp_path / "nifti" / "ct_seg.nii.gz")
+    datasets = []
+    for path in sorted((tmp_path / "seg" / "ct").iterdir()):
+        one = pydicom.dcmread(path)  # whoever removed the names removed all UIDs too; a segmentation refers to them
+        one.SOPClassUID, one.SOPInstanceUID = CTImageStorage, generate_uid()
+        one.SeriesInstanceUID, one.StudyInstanceUID, one.FrameOfReferenceUID = "1.2.3", "1.2.4", "1.2.5"
+        one.save_as(path)
+        datasets.append(one)
+    datasets.sort(key=lambda one: float(one.ImagePositionPatient[2]))
+    upwards = image.geometry.affine[2, 2] > 0
+    slices = mask.transpose(2, 1, 0) if upwards else mask.transpose(2, 1, 0)[::-1]
+    made = MadeSeries(folder=series, datasets=datasets, voxels=slices)
+    make_seg(tmp_path / "seg" / "marks" / "bone.dcm", made, {"bone": slices})
+    labels = []
+    for name in ("nifti", "seg"):
+        result = convert(tmp_path, tmp_path / name, "dicom", name=name, label_names=("bone",))
+        assert (result.written.training, result.exit_code) == (1, 0)
+        labels.append(nifti_array(result.written.root / "labelsTr" / "ct.nii.gz"))
+        assert np.array_equal(nifti_array(result.written.root / "imagesTr" / "ct_0000.nii.gz"), image.data[0])
+        assert clean(tmp_path, name)
+    assert np.array_equal(labels[0], mask)
+    assert np.array_equal(labels[1], mask)
+
+
+def test_the_hippocampus_release_as_a_tar(real_data: Path, tmp_path: Path) -> None:
+    source = source_of(real_data, "Task04_Hippocampus")
+    with tarfile.open(tmp_path / "Task04_Hippocampus.tar", "w") as archive:
+        archive.add(source, "Task04_Hippocampus")
+    result = convert(tmp_path, tmp_path / "Task04_Hippocampus.tar", "auto", limit=5)
+    assert (result.format, result.written.training) == ("msd", 5)
+    for case in open_dataset(result.written.root).training:
+        before = nib.load(source / "imagesTr" / f"{case.id}.nii.gz")
+        assert np.array_equal(nifti_array(case.images[0]), np.asanyarray(before.dataobj))
+        assert np.array_equal(nib.load(case.images[0]).affine, before.affine)
+    assert {row.value for row in result.written.values} == {0, 1, 2}
     assert clean(tmp_path)

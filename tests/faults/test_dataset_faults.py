@@ -34,7 +34,7 @@ def edit(root: Path, **keys: Any) -> None:
 
 def test_every_fault_in_one_pass(tmp_path: Path) -> None:
     expected = seed_faults(tmp_path / "faulty")
-    assert len(expected) == len(CASE_FAULTS) + len(DATASET_FAULTS) >= 30
+    assert len(expected) == len(CASE_FAULTS) + len(DATASET_FAULTS) >= 49
     report = check(tmp_path / "faulty")
     said = {(finding.code, finding.case) for finding in report.findings}
     assert [fault for fault in expected if (fault.code, fault.case) not in said] == []
@@ -42,6 +42,9 @@ def test_every_fault_in_one_pass(tmp_path: Path) -> None:
     assert [finding for finding in report.findings if (finding.code, finding.case) not in wanted] == []
     swapped = next(finding for finding in report.findings if finding.case == "case_009")
     assert swapped.message == "image and label: shape 14x12x8 against 12x14x8 (axes are swapped)"
+    said_of_keys = " ".join(finding.message for finding in report.findings if finding.code == "json-key")
+    assert "names 'cyts', which is no label, did you mean 'cyst'?" in said_of_keys
+    assert "'dimensionality' is 4" in said_of_keys
     for finding in report.findings:
         assert finding.code in CODES
         assert finding.message
@@ -61,6 +64,10 @@ def test_each_fault_alone(tmp_path: Path, fault: tuple[str, str, Any]) -> None:
         "training case in the test set": {"patient-train-test", "case-duplicate"},
         "case in training and test": {"patient-train-test"},
         "names that differ in case only": {"num-training", "patient-train-test"},
+        "test label of another shape": {"num-training"},
+        "test label of undeclared values": {"num-training"},
+        "test label that is truncated": {"num-training"},
+        "test label without an image": {"num-training"},
     }
     assert code in codes
     assert codes - {code} <= besides.get(name, set())

@@ -251,6 +251,34 @@ def _swapped(root: Path, case: str) -> None:
     other.write_bytes(kept)
 
 
+def _to_test(root: Path, case: str) -> Path:
+    """Make a test case of a training case; its label, for the fault."""
+    for kind in ("images", "labels"):
+        (root / f"{kind}Ts").mkdir(exist_ok=True)
+        for path in (root / f"{kind}Tr").glob(f"{case}*"):
+            path.rename(root / f"{kind}Ts" / path.name)
+    return root / "labelsTs" / f"{case}.nii.gz"
+
+
+def _test_shape(root: Path, case: str) -> None:
+    _rewrite(_to_test(root, case), lambda data: data[:-1])
+
+
+def _test_values(root: Path, case: str) -> None:
+    _rewrite(_to_test(root, case), lambda data: np.where(data == 1, 9, data).astype(data.dtype))
+
+
+def _test_truncated(root: Path, case: str) -> None:
+    path = _to_test(root, case)
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def _test_label_alone(root: Path, case: str) -> None:
+    _to_test(root, case)
+    for path in (root / "imagesTs").glob(f"{case}_*"):
+        path.unlink()
+
+
 CASE_FAULTS: tuple[tuple[str, str, Callable[[Path, str], None]], ...] = (
     ("missing label", "label-missing", _label_missing),
     ("label without an image", "image-missing", _image_missing),
@@ -289,6 +317,10 @@ CASE_FAULTS: tuple[tuple[str, str, Callable[[Path, str], None]], ...] = (
     ("all-zero affine", "affine-bad", _zero_affine),
     ("no orientation", "no-orientation", _no_orientation),
     ("image and label swapped", "image-label-swapped", _swapped),
+    ("test label of another shape", "label-shape", _test_shape),
+    ("test label of undeclared values", "label-values", _test_values),
+    ("test label that is truncated", "file-corrupt", _test_truncated),
+    ("test label without an image", "image-missing", _test_label_alone),
 )
 DATASET_FAULTS = (
     "labels-gap",
@@ -298,6 +330,7 @@ DATASET_FAULTS = (
     "splits-patient",
     "splits-unknown-case",
     "patient-train-test",
+    "json-key",
 )
 
 
@@ -315,6 +348,8 @@ def seed_faults(root: Path, *, seed: int = 0) -> list[Expected]:
     content = json.loads((root / "dataset.json").read_text())
     content["labels"]["cyst"] = 4
     content["numTraining"] = 9
+    content["class_prompts"] = {"cyts": "a cyst"}
+    content["dimensionality"] = 4
     content["patients"] = {"case_001": "anna", "case_002": "anna", "case_003": "berta", "nobody": "carla"}
     content["patients"]["test_copy"] = "berta"
     (root / "dataset.json").write_text(json.dumps(content))

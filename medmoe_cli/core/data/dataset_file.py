@@ -57,7 +57,7 @@ class DatasetFile:
 
 
 def read_dataset_file(root: Path) -> tuple[DatasetFile | None, list[Finding]]:
-    """Read `root`/dataset.json; the file is None when it cannot be used at all."""
+    """Read `root`/dataset.json; the file is None when it cannot be used at all, and may come with errors when not."""
     path = root / FILE_NAME
     convert = f"medmoe convert {root} --format FORMAT --name NAME"
     if not path.is_file():
@@ -98,6 +98,8 @@ def _parse(content: Mapping[str, Any]) -> tuple[DatasetFile | None, list[Finding
         findings.append(_key("numTraining", f"is {number!r}, a number of cases is expected"))
         number = None
     listed = _listed(content["dataset"], findings) if "dataset" in content else None
+    usable = not any(finding.severity == "error" for finding in findings)
+    # What is wrong from here on is an error as well, but the images can be looked at without it.
     prompts = _texts(content, "class_prompts", findings)
     for name in prompts:
         if name not in labels:
@@ -110,7 +112,7 @@ def _parse(content: Mapping[str, Any]) -> tuple[DatasetFile | None, list[Finding
         findings.append(_key("modality", f"is {content['modality']!r}, a text or one per channel is expected"))
     if content.get("dimensionality") not in (None, 2, 3, "2D", "3D"):
         findings.append(_key("dimensionality", f"is {content['dimensionality']!r}, 2 or 3 is expected"))
-    if any(finding.severity == "error" for finding in findings):
+    if not usable:
         return None, findings
     return DatasetFile(
         channels=channels,

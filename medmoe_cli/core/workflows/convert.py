@@ -156,8 +156,8 @@ def _understood(opened: OpenSource, source: Path, format: str | None) -> tuple[P
     else:
         known = require_format(format)
         root, chosen = root_of(opened.root, known), format
-        better = [one.name for one in fitting(root) if one.particular > max(known.particular, 0)]
-        if better and known.looks_like(root) and known.particular > 0:
+        better = [one.name for one in fitting(root) if one.particular > known.particular]
+        if better and known.looks_like(root):
             notes.append(f"it also looks like {better[0]}, a format of its own: is --format {format} meant?")
     if root != opened.root:
         notes.append(f"the layout begins at {root.relative_to(opened.root)}/")

@@ -42,8 +42,9 @@ _DIRECTORY = "1.2.840.10008.1.3.10"
 
 @dataclass(kw_only=True, slots=True)
 class _Series:
-    """One image series: where it is and what its headers say."""
+    """One image series: where it is and what its headers say; `key` stands for it where it has no UID."""
 
+    key: str
     uid: str
     folder: Path
     modality: str
@@ -96,11 +97,11 @@ def survey(source: Path, options: ConvertOptions, *, workers: int | None, report
     _name(found.series, source)
     chosen = _subset(found, options)
     by_segments = {
-        one.uid: tuple(seg for seg in found.segments if one.uid in seg.series or one.instances & seg.instances)
+        one.key: tuple(seg for seg in found.segments if one.uid in seg.series or one.instances & seg.instances)
         for one in chosen
     }
     by_file = _beside(chosen, found)
-    both = [one.id for one in chosen if by_segments[one.uid] and one.uid in by_file]
+    both = [one.id for one in chosen if by_segments[one.key] and one.key in by_file]
     if both or (by_file and any(by_segments.values())):
         raise ConfigError(
             "labels of two kinds",
@@ -108,7 +109,7 @@ def survey(source: Path, options: ConvertOptions, *, workers: int | None, report
             why=f"DICOM segmentations and label files{f', both for {some(both)}' if both else ''}",
             fix="keep one kind, or convert them one by one",
         )
-    labelled = [one for one in chosen if by_segments[one.uid] or one.uid in by_file]
+    labelled = [one for one in chosen if by_segments[one.key] or one.key in by_file]
     if not labelled:
         raise DataError(
             "no series has a label",
@@ -118,7 +119,7 @@ def survey(source: Path, options: ConvertOptions, *, workers: int | None, report
         )
     skipped = list(found.skipped)
     skipped += [Skipped(what=one.id, why="a series that nothing marks") for one in chosen if one not in labelled]
-    used = {seg.path for one in labelled for seg in by_segments[one.uid]}
+    used = {seg.path for one in labelled for seg in by_segments[one.key]}
     skipped += [
         Skipped(what=str(seg.path.relative_to(source)), why="a segmentation of a series that is not here")
         for seg in found.segments
@@ -141,7 +142,7 @@ def survey(source: Path, options: ConvertOptions, *, workers: int | None, report
     cases = []
     rule = patient_rule(options.patient_regex)
     for one in labelled:
-        marks = (by_file[one.uid],) if one.uid in by_file else tuple(seg.path for seg in by_segments[one.uid])
+        marks = (by_file[one.key],) if one.key in by_file else tuple(seg.path for seg in by_segments[one.key])
         load = (
             partial(load_with_file, one.folder, one.uid, marks[0])
             if by_file
@@ -229,15 +230,16 @@ def _gather(source: Path, reporter: Reporter) -> _Found:
         elif "Rows" not in header or "Columns" not in header:
             others[str(header.get("Modality", "") or "?")] += 1
         else:
-            uid = str(header.get("SeriesInstanceUID", "") or path.parent)
-            one = by_uid.setdefault(uid, _series(uid, path, header))
+            uid = str(header.get("SeriesInstanceUID", "") or "")
+            key = uid or str(path.parent)
+            one = by_uid.setdefault(key, _series(key, uid, path, header))
             if one.folder != path.parent and not any(problem.where == str(one.folder) for problem in problems):
                 why = f"{uid} lies in {path.parent} too"
                 problems.append(
                     DataError("a DICOM series in several folders", where=one.folder, why=why, fix="bring it together")
                 )
             one.files.append(path)
-            one.instances.add(str(header.get("SOPInstanceUID", "")))
+            one.instances |= {str(header.get("SOPInstanceUID", ""))} - {""}
     raise_all(problems)
     found.series = sorted(by_uid.values(), key=lambda one: (str(one.folder), one.number, one.uid))
     found.skipped += [
@@ -247,8 +249,9 @@ def _gather(source: Path, reporter: Reporter) -> _Found:
     return found
 
 
-def _series(uid: str, path: Path, header: Any) -> _Series:
+def _series(key: str, uid: str, path: Path, header: Any) -> _Series:
     return _Series(
+        key=key,
         uid=uid,
         folder=path.parent,
         modality=str(header.get("Modality", "") or "image"),
@@ -309,7 +312,7 @@ def _beside(series: Sequence[_Series], found: _Found) -> dict[str, Path]:
                     DataError("several label files of one series", where=folder, why=names, fix="keep one of them")
                 )
             elif fitting:
-                taken[one.uid] = fitting[0]
+                taken[one.key] = fitting[0]
     raise_all(problems)
     return taken
 
@@ -333,7 +336,7 @@ def _segment_classes(
     labelled: Sequence[_Series], by_segments: dict[str, tuple[Segments, ...]], options: ConvertOptions
 ) -> dict[str, int]:
     """Class name to value: as --label-names orders them, else by name."""
-    there = sorted({name for one in labelled for seg in by_segments[one.uid] for name in seg.names.values()})
+    there = sorted({name for one in labelled for seg in by_segments[one.key] for name in seg.names.values()})
     if options.label_map:
         raise ConfigError("--label-map with DICOM segmentations", why="segments have names", fix="use --label-names")
     unknown = [name for name in there if name not in options.label_names]
@@ -346,7 +349,7 @@ def _segment_classes(
 
 def _patient(one: _Series) -> str:
     """A hash of PatientID; of the study where there is none, so that its series stay together."""
-    text = f"patient {one.patient}" if one.patient.strip() else f"study {one.study or one.uid}"
+    text = f"patient {one.patient}" if one.patient.strip() else f"study {one.study or one.key}"
     return f"p{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 

@@ -58,7 +58,7 @@ def segments_of(path: Path, header: Dataset) -> Segments:
         int(segment.SegmentNumber): str(segment.get("SegmentLabel", "") or f"segment_{segment.SegmentNumber}").strip()
         for segment in header.get("SegmentSequence", [])
     }
-    return Segments(path=path, series=frozenset(series), instances=frozenset(instances), names=names)
+    return Segments(path=path, series=frozenset(series - {""}), instances=frozenset(instances - {""}), names=names)
 
 
 def load_segments(

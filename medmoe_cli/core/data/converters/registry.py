@@ -107,7 +107,8 @@ def survey_source(
     require_source(source)
     require_options(known, options)
     likely = recognise(source)
-    by_files = options.images is not None or likely == dicom.NAME  # series in folders are plain files to it as well
+    # Series in folders are plain files as well; and who says how plain files are to be read means plain files.
+    by_files = likely == dicom.NAME or options != ConvertOptions()
     if known.name in _WITH_JSON and (source / "dataset.json").is_file():
         jsonio.read(source / "dataset.json")  # a broken one is the reason that it looks like nothing
     if not known.looks_like(source) or (likely != known.name and known.name == folder.NAME and not by_files):
