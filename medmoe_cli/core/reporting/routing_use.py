@@ -78,8 +78,8 @@ def _verdict(name: str, place: PlaceUse) -> str:
     idle = [str(expert + 1) for expert in range(place.num_experts) if shares[expert] < _IDLE_SHARE]
     text = (
         f"{place_words(name)}: expert {busiest + 1} of {place.num_experts} takes most, "
-        f"{percent(float(shares[busiest]))} of {counts.sum():,.0f} choices by {_plural(place.item)}; as varied as {effective_number(counts):.1f} "
-        "evenly used experts."
+        f"{percent(float(shares[busiest]))} of {counts.sum():,.0f} choices by {_plural(place.item)}; as varied as "
+        f"{effective_number(counts):.1f} evenly used experts."
     )
     if idle:
         text += f" Hardly used (below 1 %): {listed(idle)}."

@@ -209,7 +209,8 @@ class _Parts:
     def routing(self) -> tuple[Block, ...]:
         routing = self.sources.routing
         if routing is None:
-            why = NOT_VALIDATED if self.sources.summary is None else "No router took part in the validation."
+            why = "The run has no validation/routing.json: no router took part in its validation."
+            why = NOT_VALIDATED if self.sources.summary is None else why
             return (Missing(part="use of the experts", why=why),)
         if not routing.places:
             return (Missing(part="use of the experts", why="The network has no routers."),)
