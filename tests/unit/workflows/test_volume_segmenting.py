@@ -233,7 +233,8 @@ def test_nobody_clicks_beyond_the_volume(tmp_path: Path) -> None:
             output = super().decode(features, prompts)
             return replace(output, logits=torch.full_like(output.logits, 9.0))
 
-    labels = cubes((32, 32, 12), (4, 4, 2))
+    labels = np.zeros((32, 32, 12), np.uint8)
+    labels[3:29, 3:29, 2:10] = 1
     scan = scan_of(tmp_path, labels, oracle_volume_plan())
     oracle = Everything()
     asked = requests_of_labels(scan.label_volume(labels), scan.plan, kind="box", clicks=2)
