@@ -114,6 +114,9 @@ def expert_shares(routing: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
             "members alike": np.mean(list(shares.values()), axis=0).tolist(),
             **shares,
         }
+    layers = [rows["answers"] for place, rows in found.items() if routing["places"][place]["item"] == "token"]
+    if len(layers) > 1:
+        found["all layers"] = {"answers": np.mean(layers, axis=0).tolist()}
     return found
 
 
