@@ -13,6 +13,7 @@ _QUESTIONS = {
     "input_size": "Size of the network's picture",
     "spacing_mm": "Voxel size",
     "normalization": "Grey values",
+    "channels": "Channels the network sees",
     "labels": "Structures",
     "class_prompts": "Words for the structures",
     "binary": "One structure only",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from medmoe_cli.core.config.backbones import BackboneFacts
 from medmoe_cli.core.config.card import Card
-from medmoe_cli.core.config.plan import Plan
+from medmoe_cli.core.config.plan import ChannelPlan, Plan
 from medmoe_cli.core.reporting.summary_file import StatisticRead, SummaryRead
 
 _METRICS = ("Dice", "HD95", "NSD")
@@ -139,10 +139,20 @@ def _data(facts: ModelFacts) -> list[str]:
             lines.append(f"- {name}: {_line(value)}")
     if data.num_training is not None:
         lines.append(f"- cases: {data.num_training}, some of them held out as the fold says")
-    for channel in facts.plan.channels:
+    if not facts.plan.members:
+        return lines + _channels(facts.plan.channels, "")
+    for member in facts.plan.members:
+        lines.append(f"- member {_line(member.dataset)}: {member.num_cases} cases, {_line(member.modality) or 'modality unknown'}")
+        lines += _channels(member.plan.channels, "  ")
+    return lines
+
+
+def _channels(channels: Sequence[ChannelPlan], indent: str) -> list[str]:
+    lines = []
+    for channel in channels:
         how = _NORMALIZATION.get(channel.normalization, channel.normalization)
         how = how.format(low=channel.low or 0.0, high=channel.high or 0.0)
-        lines.append(f"- channel '{_line(channel.name)}': {how}")
+        lines.append(f"{indent}- channel '{_line(channel.name)}': {how}")
     return lines
 
 

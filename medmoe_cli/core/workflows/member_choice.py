@@ -106,6 +106,9 @@ def choose_member(plan: Plan, image: Image, wanted: str | None) -> Chosen:
     """
     if wanted is not None:
         return _best(_named(plan, wanted), image, f"--modality {wanted}")
+    home = _home(plan, image.header.path)
+    if home is not None:
+        return Chosen(member=home, why=f"it lies in the dataset {home}")
     for said, why in _declared(image):
         fitting = _named(plan, said)
         if fitting:
@@ -141,21 +144,29 @@ def _declared(image: Image) -> list[tuple[str, str]]:
         said = dicom_modality(path)
         if said:
             found.append((said, f"DICOM Modality {said}"))
-    for folder in (path.parent, path.parent.parent):
-        if (folder / FILE_NAME).is_file():
-            found += _of_dataset(folder)
-            break
-    return found
+    folder = _dataset_of(path)
+    said = "" if folder is None else _modality_in(folder)
+    return [*found, (said, f"modality '{said}' in its {FILE_NAME}")] if said else found
 
 
-def _of_dataset(folder: Path) -> list[tuple[str, str]]:
+def _home(plan: Plan, path: Path) -> str | None:
+    """The member in whose folder the scan lies."""
+    folder = _dataset_of(path)
+    names = {one.dataset for one in plan.members}
+    return folder.name if folder is not None and folder.name in names else None
+
+
+def _dataset_of(path: Path) -> Path | None:
+    """The folder beside or above the scan that has a dataset.json."""
+    return next((folder for folder in path.parents[:2] if (folder / FILE_NAME).is_file()), None)
+
+
+def _modality_in(folder: Path) -> str:
     try:
         content = jsonio.read(folder / FILE_NAME)
     except DataError:
-        return []
-    said = modality_text(content.get("modality", "")) if isinstance(content, dict) else ""
-    found = [(folder.name, f"it lies in the dataset {folder.name}")]
-    return [*found, (said, f"modality '{said}' in {folder.name}/{FILE_NAME}")] if said else found
+        return ""
+    return (modality_text(content.get("modality", "")) or "") if isinstance(content, dict) else ""
 
 
 def _best(members: tuple[MemberPlan, ...], image: Image, why: str) -> Chosen:
