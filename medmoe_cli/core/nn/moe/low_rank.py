@@ -87,9 +87,14 @@ class LowRankExperts(nn.Module):
         for slot, expert in enumerate(experts):
             low_nR = items_nD @ self.a_in[expert]
             hidden_nH = activation(torch.addmm(base_nH, low_nR, self.b_in[expert]))
-            gated_nH = hidden_nH * gates_nK[:, slot, None].to(hidden_nH.dtype)
-            own_nD = (gated_nH @ self.a_out[expert]) @ self.b_out[expert]
-            total_nH = gated_nH if total_nH is None else total_nH + gated_nH
+            gate_n1 = gates_nK[:, slot, None].to(hidden_nH.dtype)
+            # The gate is applied to each product by itself, so that backward keeps one hidden layer per choice.
+            own_nD = ((hidden_nH @ self.a_out[expert]) * gate_n1) @ self.b_out[expert]
+            if torch.is_grad_enabled():
+                gated_nH = hidden_nH * gate_n1
+                total_nH = gated_nH if total_nH is None else total_nH + gated_nH
+            else:  # nothing is kept: the same in place
+                total_nH = hidden_nH.mul_(gate_n1) if total_nH is None else total_nH.addcmul_(hidden_nH, gate_n1)
             delta_nD = own_nD if delta_nD is None else delta_nD + own_nD
         assert total_nH is not None
         assert delta_nD is not None
