@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from medmoe_cli.core.workflows.convert import ConvertResult
 
 _SHOWN = 12
+_SAID = ("source", "source_after_format", "format_name", "name", "dry_run")
 
 
 def convert(
@@ -145,7 +147,7 @@ def convert(
     exclude: Annotated[
         Path | None,
         typer.Option(
-            help="Masks that a person refuses: MEMBER/CASE[/SLICE[/CLASS]], one a line.",
+            help="Masks that a person refuses: MEMBER/CASE, MEMBER/CASE/SLICE or MEMBER/CASE/SLICE/CLASS, one a line.",
             rich_help_panel="convert medseg-hq",
         ),
     ] = None,
@@ -248,7 +250,7 @@ def convert(
         dry_run=dry_run,
         reporter=console,
     )
-    _render(console, result, f"medmoe convert {source} --format {result.format.split()[0]} --name {name}")
+    _render(console, result, _again(context, source, result.format.split()[0], name))
     if result.exit_code:
         raise typer.Exit(result.exit_code)
 
@@ -302,6 +304,19 @@ def _render(console: Console, result: ConvertResult, again: str) -> None:
         caption=str(written.root),
     )
     console.next_command(f"medmoe check {result.name}")
+
+
+def _again(context: typer.Context, source: Path, form: str, name: str) -> str:
+    """The command that writes what a dry run has shown."""
+    words = ["medmoe", "convert", str(source), "--format", form, "--name", name]
+    for parameter in context.command.params:
+        origin = context.get_parameter_source(str(parameter.name))
+        if origin is None or origin.name != "COMMANDLINE" or parameter.name in _SAID or not parameter.opts[-1:]:
+            continue
+        value = context.params[str(parameter.name)]
+        words.append(parameter.opts[-1])
+        words += [] if value is True else [str(part) for part in (value if isinstance(value, tuple) else (value,))]
+    return shlex.join(words)
 
 
 def _only(context: typer.Context, understood: tuple[str, ...], verb: str) -> None:

@@ -169,12 +169,12 @@ def test_a_dry_run_says_what_would_be_and_writes_nothing(tmp_path: Path) -> None
 def test_auto_and_dry_run_on_the_command_line(tmp_path: Path) -> None:
     source = make_imed361m(tmp_path / "BTCV")
     where = ("--workspace", str(tmp_path / "ws"))
-    ran = medmoe_here("convert", "auto", source, "--dry-run", *where)
+    ran = medmoe_here("convert", "auto", source, "--dry-run", "--limit", "3", "--overlap", "lower", *where)
     assert ran.code == 0, ran.err
     assert "found imed361m: a folder label/" in ran.out
     assert "would be converted" in ran.out
     assert "nothing was written" in ran.out
-    assert f"next: medmoe convert {source} --format imed361m" in ran.err
+    assert f"next: medmoe convert {source} --format imed361m --name unnamed --limit 3 --overlap lower" in ran.err
     assert not (tmp_path / "ws").exists()
     ran = medmoe_here("convert", "auto", source, "--name", "a", "--json", *where)
     assert json.loads(ran.out)["format"] == "imed361m"
