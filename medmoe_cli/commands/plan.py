@@ -118,6 +118,8 @@ def _show_members(console: Console, result: PlanResult, *, explain: bool) -> Non
 
 def _short(decided: Any, key: str) -> str:
     """A value for the table."""
+    if key == "slice_axis" and decided.members:
+        return "each member's own"
     if key == "slice_axis":
         return "xyz"[decided.slice_axis]
     if key == "channels":
