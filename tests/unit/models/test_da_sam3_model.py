@@ -188,7 +188,9 @@ def test_the_union_of_instances() -> None:
     masks = torch.tensor([[[[2.0]], [[-1.0]]]])
     scores, presence = torch.tensor([[1.0, -2.0]]), torch.tensor([0.5])
     weights = scores.sigmoid() * presence.sigmoid()
-    expected = 1 - (1 - weights[0, 0] * torch.tensor(2.0).sigmoid()) * (1 - weights[0, 1] * torch.tensor(-1.0).sigmoid())
+    expected = 1 - (1 - weights[0, 0] * torch.tensor(2.0).sigmoid()) * (
+        1 - weights[0, 1] * torch.tensor(-1.0).sigmoid()
+    )
     torch.testing.assert_close(union(masks, scores, presence).sigmoid().squeeze(), expected)
     sure = union(torch.full((1, 2, 1, 1), 50.0), torch.full((1, 2), 50.0), torch.tensor([50.0]))
     assert torch.isfinite(sure).all()
