@@ -22,8 +22,10 @@ models = typer.Typer(
 @models.command("add")
 def add_model_command(
     context: typer.Context,
-    architecture: Annotated[str, typer.Argument(help="sam-vit-b, sam-vit-l, sam-vit-h, imisnet-b or sam-med3d.")],
-    path: Annotated[Path, typer.Argument(help="The public checkpoint, .pth or .safetensors; of SAM3 also the folder of its files.")],
+    architecture: Annotated[str, typer.Argument(help="sam-vit-b, sam-vit-l, sam-vit-h, imisnet-b, sam-med3d or sam3.")],
+    path: Annotated[
+        Path, typer.Argument(help="The public checkpoint, .pth or .safetensors; of SAM3 also the folder of its files.")
+    ],
     name: Annotated[
         str | None, typer.Option(help="Keep it under another name, for instance for a fine-tuned SAM.")
     ] = None,

@@ -14,7 +14,9 @@ from medmoe_cli.core.workflows.convert import ConvertOptions, ConvertResult, run
 
 def convert(tmp_path: Path, source: Path, format: str | None, *, name: str = "ds", **arguments: Any) -> ConvertResult:
     """Convert into a workspace below `tmp_path`; keywords that run_convert does not know are format options."""
-    known = {key: arguments.pop(key) for key in ("overwrite", "workers", "limit", "dry_run", "reporter") if key in arguments}
+    known = {
+        key: arguments.pop(key) for key in ("overwrite", "workers", "limit", "dry_run", "reporter") if key in arguments
+    }
     known.setdefault("workers", 1)
     known.setdefault("reporter", Silent())
     return run_convert(
