@@ -142,9 +142,8 @@ def _data(facts: ModelFacts) -> list[str]:
     if not facts.plan.members:
         return lines + _channels(facts.plan.channels, "")
     for member in facts.plan.members:
-        lines.append(
-            f"- member {_line(member.dataset)}: {member.num_cases} cases, {_line(member.modality) or 'modality unknown'}"
-        )
+        modality = _line(member.modality) or "modality unknown"
+        lines.append(f"- member {_line(member.dataset)}: {member.num_cases} cases, {modality}")
         lines += _channels(member.plan.channels, "  ")
     return lines
 
