@@ -38,6 +38,7 @@ from medmoe_cli.core.models.registry import method as find_method
 from medmoe_cli.core.nn.segmenter import Segmenter
 from medmoe_cli.core.nn.weights import load_into, load_tensors
 from medmoe_cli.core.reporting.curves import draw_progress
+from medmoe_cli.core.workflows.absent_draws import absent_weights
 from medmoe_cli.core.workflows.answering import ready
 from medmoe_cli.core.workflows.check import ensure_checked
 from medmoe_cli.core.workflows.collection_sources import CollectionSources, collection_sources
@@ -228,7 +229,9 @@ class _Training:
             validation=sources.validation,
             split=cases,
             content=ready.content,
-            draw_weights=sources.weights if isinstance(sources, CollectionSources) else None,
+            draw_weights=sources.weights
+            if isinstance(sources, CollectionSources)
+            else absent_weights(sources.train, _values(self.plan), share=segmenter.stages()[0].absent_share),
         )
 
     def _sources(

@@ -42,7 +42,7 @@ from medmoe_cli.core.models.da_sam3.layer import DualAdaptiveLayer, plain_layer
 from medmoe_cli.core.models.da_sam3.stages import ENCODER_PARTS, training_stages
 from medmoe_cli.core.nn.channels import channel_mix
 from medmoe_cli.core.nn.moe import Routing, balance_loss, entropy
-from medmoe_cli.core.nn.sam3.hf import build_sam3
+from medmoe_cli.core.nn.sam3.hf import build_sam3, start_small
 from medmoe_cli.core.nn.sam3.source import SIZES, TOKENIZER
 from medmoe_cli.core.nn.sam3.stem import ConvStem
 from medmoe_cli.core.nn.segmenter import Features, Output, ParameterGroup, Prompts, Segmenter, Stage
@@ -86,6 +86,8 @@ class DaSam3(Segmenter):
         sizes = config.sizes_at(self.shown_size)
         self.channel_mix = channel_mix(plan.input_channels, context_slices=plan.context_slices)
         self.sam3 = build_sam3(sizes, image_size=self.shown_size)
+        if config.backbone == "tiny":
+            start_small(self.sam3)
         self.stem: ConvStem | None = None
         if config.backbone == "tiny" and config.stem == "conv":
             self.stem = ConvStem(
