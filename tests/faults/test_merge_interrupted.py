@@ -53,6 +53,7 @@ def start(
         os.environ["MEDMOE_FAILPOINT"] = failpoint
         atomic._passes.clear()
         signal.signal(signal.SIGTERM, _terminated)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
         code = 0
         try:
             merge(workspace, wanted, reporter)

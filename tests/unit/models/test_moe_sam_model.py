@@ -42,7 +42,7 @@ def test_every_row_of_the_papers_ablations_trains(row: dict[str, object]) -> Non
     parts = combine(
         output, Target(masks=labels, valid=torch.ones(2, 64, 64, dtype=torch.bool)), model.stages()[0].losses
     )
-    assert set(parts) == {"cross_entropy", "dice"}
+    assert set(parts) == {"cross_entropy", "batch_dice"}
     sum(parts.values()).backward()  # type: ignore[union-attr]
     groups = {group.name: group for group in model.parameter_groups()}
     assert groups["encoder"].trainable == 0
@@ -54,8 +54,8 @@ def test_every_row_of_the_papers_ablations_trains(row: dict[str, object]) -> Non
 
 
 def test_losses_are_eq_7() -> None:
-    assert MoeSamConfig().loss_weights == pytest.approx({"cross_entropy": 0.2, "dice": 0.8})
-    assert MoeSamConfig(dice_weight=1).loss_weights == {"dice": 1}
+    assert MoeSamConfig().loss_weights == pytest.approx({"cross_entropy": 0.2, "batch_dice": 0.8})
+    assert MoeSamConfig(dice_weight=1, dice_over="image").loss_weights == {"dice": 1}
     assert small_moe_sam().stages()[0].task == "automatic"
 
 
