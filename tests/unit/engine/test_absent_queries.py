@@ -124,7 +124,7 @@ def test_presence_is_learned_from_whether_anything_is_there() -> None:
     right = combine(output, Target(masks=masks, valid=valid), {"presence": 1.0})["presence"]
     assert float(right.detach()) < 0.02
     wrong = Output(logits=torch.zeros(3, 1, 4, 4), score_logits=-logits)
-    assert float(combine(wrong, Target(masks=masks, valid=valid), {"presence": 1.0})["presence"]) > 3
+    assert float(combine(wrong, Target(masks=masks, valid=valid), {"presence": 1.0})["presence"].detach()) > 3
     with pytest.raises(ConfigError, match="presence"):
         combine(Output(logits=torch.zeros(3, 1, 4, 4)), Target(masks=masks, valid=valid), {"presence": 1.0})
 
