@@ -22,6 +22,7 @@ from medmoe_cli.core.nn.moe import (
     entropy,
     importance,
     select_above,
+    settled_load,
     usage_loss,
 )
 
@@ -283,6 +284,20 @@ def test_the_balance_loss_moves_the_router_towards_balance() -> None:
     balance_loss(choose_experts(logits, num_active=1)).backward()
     assert logits.grad is not None
     assert (logits.grad[:, 0] > 0).all()
+
+
+def test_shares_that_only_noise_makes_equal_are_not_balance() -> None:
+    """The scores spread the items evenly; without noise the first expert would get them all."""
+    logits = torch.tensor([[0.1, 0.0, 0.0, 0.0]]).repeat(4, 1).requires_grad_()
+    noisy = choose_experts(logits, num_active=1, scores_NE=logits + 5 * torch.eye(4))
+    assert noisy.load.tolist() == [1, 1, 1, 1]
+    assert settled_load(noisy).tolist() == [4, 0, 0, 0]
+    loss = balance_loss(noisy)
+    assert float(loss) > 2
+    loss.backward()
+    assert logits.grad is not None
+    assert (logits.grad[:, 0] > 0).all()
+    assert (logits.grad[:, 1:] < 0).all()
 
 
 def test_entropy_has_a_finite_gradient_where_a_probability_underflows() -> None:

@@ -18,8 +18,9 @@ from medmoe_cli.core.base.errors import ConfigError
 from medmoe_cli.core.base.suggest import did_you_mean
 from medmoe_cli.core.nn.segmenter import Output, View
 
-LOSS_NAMES = ("dice", "batch_dice", "focal", "bce", "cross_entropy", "score", "owner", "presence")
-MASK_LOSSES = frozenset({"dice", "focal", "bce"})
+LOSS_NAMES = ("dice", "batch_dice", "focal", "bce", "choice", "cross_entropy", "score", "owner", "presence")
+MASK_LOSSES = frozenset({"dice", "focal", "bce"})  # of one query each, on whatever grid
+JOINT_LOSSES = frozenset({"batch_dice", "choice"})  # of binary answers that are judged together
 GATE = "gate"  # the place in `Output.routing` whose choice the owner loss teaches
 _SMOOTH = 1.0  # one pixel in numerator and denominator: an empty mask answered by an empty mask costs nothing
 
@@ -32,6 +33,8 @@ class Target:
         masks: bool (Q, 1, *S) for binary answers, or int64 (Q, *S) label map for answers of several channels.
         valid: bool (Q, *S).
         owners: int64 (Q,), which expert should answer, 0 the general model; None where nobody knows.
+        images, classes: int64 (Q,), the image and the class that each query asks about; None where answers are not
+            judged together.
         known: bool (Q, C - 1), the classes of a label map that were labelled; the others may be anywhere in its
             background. None where all were.
     """
@@ -40,6 +43,8 @@ class Target:
     valid: Tensor
     owners: Tensor | None = None
     known: Tensor | None = None
+    images: Tensor | None = None
+    classes: Tensor | None = None
 
 
 def merge_unknown(logits: Tensor, known: Tensor) -> Tensor:
@@ -100,6 +105,47 @@ def multi_class_dice_loss(
     if over_batch:
         counted = counted.any(0, keepdim=True).expand_as(counted)
     return (losses * counted).sum(dim=1) / counted.sum(dim=1)
+
+
+def class_dice_loss(logits: Tensor, masks: Tensor, valid: Tensor, classes: Tensor) -> Tensor:
+    """Soft Dice of binary answers over all queries of a class, (Q,): each query gets its class's.
+
+    Query by query, a mask that should be empty is pushed to nothing by every pixel as hard as a small one is pulled by
+    all of its own, and a class that most images lack is never answered.
+
+    Args:
+        logits: (Q, 1, *S).
+        masks: bool (Q, 1, *S).
+        valid: bool (Q, *S).
+        classes: int64 (Q,).
+    """
+    probabilities = logits.float().sigmoid() * valid.unsqueeze(1)
+    truth = masks.float() * valid.unsqueeze(1)
+    overlap = _summed((probabilities * truth).flatten(1).sum(1), classes)
+    total = _summed(probabilities.flatten(1).sum(1) + truth.flatten(1).sum(1), classes)
+    return 1 - (2 * overlap + _SMOOTH) / (total + _SMOOTH)
+
+
+def choice_loss(logits: Tensor, masks: Tensor, valid: Tensor, images: Tensor) -> Tensor:
+    """Cross-entropy of the choice among all that is asked about an image and nothing, (Q,): each query gets its image's.
+
+    The logit of nothing is 0, so that a query's own sigmoid still tells it from nothing, and a mask of one name does not
+    depend on what else is asked. Where masks overlap, either is right.
+
+    Args:
+        logits: (Q, 1, *S).
+        masks: bool (Q, 1, *S).
+        valid: bool (Q, *S).
+        images: int64 (Q,).
+    """
+    losses = []
+    for image in images.unique().tolist():
+        asked = images == image
+        scores = F.pad(logits[asked, 0].float(), (0, 0) * (logits.ndim - 2) + (1, 0))  # nothing first
+        right = torch.cat([~masks[asked, 0].any(0, keepdim=True), masks[asked, 0]])
+        missed = scores.logsumexp(0) - scores.masked_fill(~right, -torch.inf).logsumexp(0)
+        losses.append(_valid_mean(missed[None], valid[asked][:1]).expand(int(asked.sum())))
+    return torch.cat(losses)[images.argsort(stable=True).argsort(stable=True)]
 
 
 def bce_loss(logits: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
@@ -191,6 +237,8 @@ def combine(output: Output, target: Target, weights: Mapping[str, float]) -> dic
             losses = [owner_loss(output, target.owners)]
         elif name == "presence":
             losses = [presence_loss(output, masks, valid)]
+        elif name in JOINT_LOSSES and not multi_class:
+            losses = [_joint(name, logits, target)]
         elif name in MASK_LOSSES and output.views:
             losses = [_of_view(name, view, target) for view in output.views]
         else:
@@ -212,6 +260,14 @@ def check_names(weights: Mapping[str, float]) -> None:
             raise ConfigError(f"unknown loss '{name}'", why=did_you_mean(name, LOSS_NAMES), fix="correct the losses")
     if not weights:
         raise ConfigError("no loss", why="the stage names none", fix=f"choose from {', '.join(LOSS_NAMES)}")
+
+
+def _joint(name: str, logits: Tensor, target: Target) -> Tensor:
+    if target.images is None or target.classes is None:
+        raise ConfigError(f"loss '{name}' does not apply", why="answers are judged alone", fix="choose another loss")
+    if name == "choice":
+        return choice_loss(logits, target.masks, target.valid, target.images)
+    return class_dice_loss(logits, target.masks, target.valid, target.classes)
 
 
 def _of_view(name: str, view: View, target: Target) -> Tensor:
@@ -261,6 +317,13 @@ def _one(
             return score_loss(scores, logits, masks, valid)
     task = "label maps" if multi_class else "binary masks"
     raise ConfigError(f"loss '{name}' does not apply", why=f"the answers are {task}", fix="choose another loss")
+
+
+def _summed(values_Q: Tensor, groups_Q: Tensor) -> Tensor:
+    """Each query's value replaced by the sum over its group, (Q,)."""
+    _, row_Q = groups_Q.unique(return_inverse=True)
+    sums = values_Q.new_zeros(int(row_Q.max()) + 1).index_add(0, row_Q, values_Q)
+    return sums[row_Q]
 
 
 def _valid_mean(losses: Tensor, valid: Tensor) -> Tensor:

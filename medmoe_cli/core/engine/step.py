@@ -72,7 +72,11 @@ class StepModule(nn.Module):
         index_Q = batch.image_index.to(device)
         rows = features.take(index_Q)
         target = Target(
-            masks=batch.masks.to(device), valid=batch.valid.to(device)[index_Q], owners=batch.owners.to(device)
+            masks=batch.masks.to(device),
+            valid=batch.valid.to(device)[index_Q],
+            owners=batch.owners.to(device),
+            images=index_Q,
+            classes=torch.tensor(batch.values, device=device),
         )
         (prompts,) = batch.prompts
         # Drawn from the first query's seed: the same whoever runs the step, and after a resume.

@@ -10,7 +10,7 @@ from medmoe_cli.core.config.sam3 import PUBLISHED, Sam3Sizes, image_size_for
 from medmoe_cli.core.config.sections import Section
 from medmoe_cli.core.models.da_sam3.depths import moe_depths
 
-LossName = Literal["dice", "focal", "bce", "presence"]
+LossName = Literal["dice", "batch_dice", "focal", "bce", "choice", "presence"]
 
 
 class DaSam3Config(Section):

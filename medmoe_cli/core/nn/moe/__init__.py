@@ -1,6 +1,6 @@
 """Mixtures of experts: routing, grouped experts, balance."""
 
-from medmoe_cli.core.nn.moe.balance import balance_loss, cv_squared, entropy, importance, usage_loss
+from medmoe_cli.core.nn.moe.balance import balance_loss, cv_squared, entropy, importance, settled_load, usage_loss
 from medmoe_cli.core.nn.moe.experts import Experts
 from medmoe_cli.core.nn.moe.low_rank import LowRankExperts
 from medmoe_cli.core.nn.moe.routers import (
@@ -27,5 +27,6 @@ __all__ = [
     "importance",
     "pass_through",
     "select_above",
+    "settled_load",
     "usage_loss",
 ]

@@ -1,7 +1,11 @@
 """Auxiliary losses of routers: balance over experts, balance over tokens, sharpness.
 
-Source: SegMoTE eq. 7-9. Differs: importance sums the softmax over all experts, which is differentiable with any number
-of chosen experts; summing hard gates would give the router no gradient at k = 1.
+Source: SegMoTE eq. 7-9.
+Differs: 1. importance sums the softmax over all experts, which is differentiable with any number of chosen experts;
+            summing hard gates would give the router no gradient at k = 1.
+         2. load counts the choices without noise, those that evaluation makes, and has the gradient of the
+            probabilities: equal shares under noise can be one expert's alone without it, and counts teach nothing
+            (tests/properties/test_routing.py).
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from medmoe_cli.core.nn.moe.routers import pass_through
 from medmoe_cli.core.nn.moe.routing import Routing
 
 
@@ -24,8 +29,18 @@ def importance(routing: Routing) -> Tensor:
 
 
 def balance_loss(routing: Routing) -> Tensor:
-    """CV^2(importance) + CV^2(load): 0 when every expert gets the same; only importance has a gradient."""
-    return cv_squared(importance(routing)) + cv_squared(routing.load.detach())
+    """CV^2(importance) + CV^2(load): 0 when every expert gets the same."""
+    return cv_squared(importance(routing)) + cv_squared(settled_load(routing))
+
+
+def settled_load(routing: Routing) -> Tensor:
+    """(E,) number of items that each expert would receive without noise, with the gradient of their probabilities."""
+    logits_NE = routing.logits.float()
+    num_experts, num_active = logits_NE.shape[-1], routing.indices.shape[-1]
+    order_NE = logits_NE.detach().sort(dim=-1, descending=True, stable=True).indices
+    counts_E = torch.bincount(order_NE[..., :num_active].flatten(), minlength=num_experts).float()
+    shares_E = logits_NE.softmax(-1).flatten(0, -2).sum(0)
+    return pass_through(counts_E, num_active * shares_E)
 
 
 def entropy(routing: Routing) -> Tensor:
