@@ -111,7 +111,8 @@ def class_dice_loss(logits: Tensor, masks: Tensor, valid: Tensor, classes: Tenso
     """Soft Dice of binary answers over all queries of a class, (Q,): each query gets its class's.
 
     Query by query, a mask that should be empty is pushed to nothing by every pixel as hard as a small one is pulled by
-    all of its own, and a class that most images lack is never answered.
+    all of its own, and a class that most images lack is never answered. For the same reason a class that none of the
+    images shows costs nothing here; that it is not there, cross-entropy or choice and presence say.
 
     Args:
         logits: (Q, 1, *S).
@@ -121,9 +122,10 @@ def class_dice_loss(logits: Tensor, masks: Tensor, valid: Tensor, classes: Tenso
     """
     probabilities = logits.float().sigmoid() * valid.unsqueeze(1)
     truth = masks.float() * valid.unsqueeze(1)
+    wanted = truth.flatten(1).sum(1)
     overlap = _summed((probabilities * truth).flatten(1).sum(1), classes)
-    total = _summed(probabilities.flatten(1).sum(1) + truth.flatten(1).sum(1), classes)
-    return 1 - (2 * overlap + _SMOOTH) / (total + _SMOOTH)
+    total = _summed(probabilities.flatten(1).sum(1) + wanted, classes)
+    return (1 - (2 * overlap + _SMOOTH) / (total + _SMOOTH)) * (_summed(wanted, classes) > 0)
 
 
 def choice_loss(logits: Tensor, masks: Tensor, valid: Tensor, images: Tensor) -> Tensor:
