@@ -129,10 +129,10 @@ def class_dice_loss(logits: Tensor, masks: Tensor, valid: Tensor, classes: Tenso
 
 
 def choice_loss(logits: Tensor, masks: Tensor, valid: Tensor, images: Tensor) -> Tensor:
-    """Cross-entropy of the choice among all that is asked about an image and nothing, (Q,): each query gets its image's.
+    """Cross-entropy of the choice among the names asked about an image and none of them, (Q,): each gets its image's.
 
-    The logit of nothing is 0, so that a query's own sigmoid still tells it from nothing, and a mask of one name does not
-    depend on what else is asked. Where masks overlap, either is right.
+    The logit of none is 0, so that a name's own sigmoid still tells it from none, and its mask does not depend on what
+    else is asked. Where masks overlap, either is right.
 
     Args:
         logits: (Q, 1, *S).

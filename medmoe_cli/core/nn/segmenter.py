@@ -151,7 +151,7 @@ class Stage:
         correction_share: fraction of the steps that have these rounds.
         absent_share: share of an image's queries that ask by name for a class that is not there, answered by an empty
             mask (prompted task, text).
-        losses: weight by loss name ('dice', 'batch_dice', 'focal', 'bce', 'cross_entropy', 'score', 'owner',
+        losses: weight by loss name ('dice', 'batch_dice', 'focal', 'bce', 'choice', 'cross_entropy', 'score', 'owner',
             'presence').
     """
 
