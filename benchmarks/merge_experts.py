@@ -33,9 +33,9 @@ from medmoe_cli.core.base.workspace import Workspace, find_workspace  # noqa: E4
 from medmoe_cli.core.config.merge_report import MergeReport, TaskScore  # noqa: E402
 from medmoe_cli.core.engine.device import resolve_compute  # noqa: E402
 from medmoe_cli.core.models.sam_med3d_moe.model import SamMed3dMoe  # noqa: E402
-from medmoe_cli.core.workflows.merge_asking import WAYS, Asking  # noqa: E402
-from medmoe_cli.core.workflows.merge_data import Owned, load_data  # noqa: E402
-from medmoe_cli.core.workflows.model_folder import load_model  # noqa: E402
+from medmoe_cli.core.workflows.merging.asking import WAYS, Asking  # noqa: E402
+from medmoe_cli.core.workflows.merging.data import Owned, load_data  # noqa: E402
+from medmoe_cli.core.workflows.model_files.model_folder import load_model  # noqa: E402
 
 METHOD, PRESET = "sam-med3d-moe", "sam-med3d-moe-tiny"
 FORGETTING, KEPT = 0.02, 0.8

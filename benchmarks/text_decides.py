@@ -37,9 +37,9 @@ from medmoe_cli.core.data.splits import split  # noqa: E402
 from medmoe_cli.core.data.store import Store  # noqa: E402
 from medmoe_cli.core.engine.device import resolve_compute  # noqa: E402
 from medmoe_cli.core.nn.prompts import QueryPrompt, collate  # noqa: E402
-from medmoe_cli.core.workflows.answering import ready  # noqa: E402
-from medmoe_cli.core.workflows.model_folder import find_model, load_model  # noqa: E402
+from medmoe_cli.core.workflows.model_files.model_folder import find_model, load_model  # noqa: E402
 from medmoe_cli.core.workflows.plan import ensure_plan  # noqa: E402
+from medmoe_cli.core.workflows.predicting.answering import ready  # noqa: E402
 
 LEAST_ORGANS = 3
 

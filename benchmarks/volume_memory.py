@@ -29,7 +29,7 @@ from medmoe_cli.core.config.sections import PredictConfig
 from medmoe_cli.core.engine.windows import group_windows
 from medmoe_cli.core.models.registry import method
 from medmoe_cli.core.workflows.configure import choose_preset, configure
-from medmoe_cli.core.workflows.model_folder import LoadedModel, save_model
+from medmoe_cli.core.workflows.model_files.model_folder import LoadedModel, save_model
 
 METHOD, PRESET = "sam-med3d-moe", "sam-med3d-moe-tiny"
 SEED = 0

@@ -11,7 +11,7 @@ from medmoe_cli.core.base.workspace import Workspace
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from medmoe_cli.core.workflows.medseg_hq import MedSegHqResult, SourceRow
+    from medmoe_cli.core.workflows.medseg.build import MedSegHqResult, SourceRow
 
 WORD = "medseg-hq"
 OPTIONS = ("name", "members", "masks", "fraction", "exclude", "seed", "overwrite", "workers", "dry_run")
@@ -33,7 +33,7 @@ def build(
     dry_run: bool,
 ) -> None:
     """Build it, or say what it would be built from."""
-    from medmoe_cli.core.workflows import medseg_hq as workflow
+    from medmoe_cli.core.workflows.medseg import build as workflow
 
     name = name or workflow.DEFAULT_NAME
     if dry_run:

@@ -14,7 +14,7 @@ from medmoe_cli.session import Session, session_of
 
 if TYPE_CHECKING:
     from medmoe_cli.core.workflows.evaluate import EvaluationSummary, Tolerances
-    from medmoe_cli.core.workflows.simulate_clicks import ClassClicks, ClickSummary
+    from medmoe_cli.core.workflows.scoring.simulate_clicks import ClassClicks, ClickSummary
 
 # The table has one line per class; these are in summary.json only.
 _ONLY_IN_THE_FILE = {"AbsoluteVolumeError", "RelativeVolumeError"}
@@ -111,7 +111,7 @@ def evaluate(
         if source is None:
             fix = "medmoe evaluate --simulate-clicks N -m MODEL -i SCANS -g LABELS"
             raise ConfigError("missing --input", where="medmoe evaluate", why="a model is shown scans", fix=fix)
-        from medmoe_cli.core.workflows.simulate_clicks import run_simulate_clicks
+        from medmoe_cli.core.workflows.scoring.simulate_clicks import run_simulate_clicks
 
         clicked = run_simulate_clicks(
             workspace=session.workspace,

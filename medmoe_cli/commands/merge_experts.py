@@ -11,7 +11,7 @@ from medmoe_cli.session import session_of
 
 if TYPE_CHECKING:
     from medmoe_cli.console import Console
-    from medmoe_cli.core.workflows.merge_options import MergeResult
+    from medmoe_cli.core.workflows.merging.options import MergeResult
 
 
 def merge_experts(
@@ -63,7 +63,7 @@ def merge_experts(
     """
     session = session_of(context)
     from medmoe_cli.core.workflows.merge_experts import run_merge_experts
-    from medmoe_cli.core.workflows.merge_options import MergeOptions, parse_data, parse_experts, parse_fuse, parse_tau
+    from medmoe_cli.core.workflows.merging.options import MergeOptions, parse_data, parse_experts, parse_fuse, parse_tau
 
     options = MergeOptions(
         general=general,

@@ -11,8 +11,8 @@ import typer
 from medmoe_cli.session import Session, session_of
 
 if TYPE_CHECKING:
+    from medmoe_cli.core.workflows.model_files.shared_model import SharedEntry
     from medmoe_cli.core.workflows.models import ModelEntry
-    from medmoe_cli.core.workflows.shared_model import SharedEntry
 
 models = typer.Typer(
     help="Backbones and trained models: add a public checkpoint, list, show, export, import.", no_args_is_help=True
@@ -207,7 +207,7 @@ def export_model_command(
     Example: medmoe models export liver/segmote/run-001 -o liver-segmote.zip
     """
     session = session_of(context)
-    from medmoe_cli.core.workflows.export_model import export_model
+    from medmoe_cli.core.workflows.model_files.export_model import export_model
 
     written = export_model(
         workspace=session.workspace,
@@ -248,7 +248,7 @@ def import_model_command(
     Example: medmoe models import liver-segmote.zip --name liver
     """
     session = session_of(context)
-    from medmoe_cli.core.workflows.import_model import import_model
+    from medmoe_cli.core.workflows.model_files.import_model import import_model
 
     kept = import_model(
         workspace=session.workspace, source=source, name=name, overwrite=overwrite, reporter=session.console

@@ -10,8 +10,8 @@ from medmoe_cli.session import session_of
 
 if TYPE_CHECKING:
     from medmoe_cli.console import Console
+    from medmoe_cli.core.workflows.scoring.validate import Validation
     from medmoe_cli.core.workflows.train import TrainResult
-    from medmoe_cli.core.workflows.validate import Validation
 
 _MILLION = 1e6
 

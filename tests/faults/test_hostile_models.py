@@ -8,7 +8,7 @@ import pytest
 
 from medmoe_cli.core.base.progress import Silent
 from medmoe_cli.core.base.workspace import Workspace
-from medmoe_cli.core.workflows.export_model import export_model
+from medmoe_cli.core.workflows.model_files.export_model import export_model
 from tests.tools.cli import Ran, assert_one_line_error, medmoe_here
 from tests.tools.hostile_models import files_of, hostile_archives, hostile_folders, zipped
 from tests.tools.models import untrained_model

@@ -22,8 +22,8 @@ from medmoe_cli.core.base.errors import MedMoEError
 from medmoe_cli.core.base.hashing import file_sha256
 from medmoe_cli.core.base.progress import Silent
 from medmoe_cli.core.base.workspace import Workspace
-from medmoe_cli.core.workflows.merge_options import MergeOptions
-from medmoe_cli.core.workflows.shared_model import read_record, verify_files
+from medmoe_cli.core.workflows.merging.options import MergeOptions
+from medmoe_cli.core.workflows.model_files.shared_model import read_record, verify_files
 from tests.tools.merging import merge, options, standard_workspace
 from tests.tools.training import wait
 

@@ -16,8 +16,8 @@ from medmoe_cli.core.config.plan import ChannelPlan, Plan
 from medmoe_cli.core.config.sections import PredictConfig
 from medmoe_cli.core.models.sam_med3d_moe.card import CARD
 from medmoe_cli.core.models.sam_med3d_moe.model import SamMed3dMoe
-from medmoe_cli.core.workflows.merge_options import MergeOptions, MergeResult, NamedExpert
-from medmoe_cli.core.workflows.model_folder import LoadedModel, save_model
+from medmoe_cli.core.workflows.merging.options import MergeOptions, MergeResult, NamedExpert
+from medmoe_cli.core.workflows.model_files.model_folder import LoadedModel, save_model
 from tests.tools.datasets import make_dataset
 from tests.tools.sam_med3d import small_expert, small_model, volume_plan
 

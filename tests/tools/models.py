@@ -11,7 +11,7 @@ from medmoe_cli.core.config.plan import Plan
 from medmoe_cli.core.config.postprocessing import Postprocessing
 from medmoe_cli.core.config.presets import load_preset, resolve
 from medmoe_cli.core.models.registry import method
-from medmoe_cli.core.workflows.model_folder import LoadedModel, save_model
+from medmoe_cli.core.workflows.model_files.model_folder import LoadedModel, save_model
 from tests.tools.oracle import oracle_plan
 
 

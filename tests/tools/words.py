@@ -19,7 +19,7 @@ from medmoe_cli.core.config.plan import Plan
 from medmoe_cli.core.config.sections import PredictConfig, Section
 from medmoe_cli.core.nn.moe.routers import choose_experts
 from medmoe_cli.core.nn.segmenter import Features, Output, ParameterGroup, Prompts, Segmenter, Stage
-from medmoe_cli.core.workflows.loaded_model import LoadedModel
+from medmoe_cli.core.workflows.model_files.loaded_model import LoadedModel
 from tests.tools.oracle import oracle_plan
 
 CARD = Card(

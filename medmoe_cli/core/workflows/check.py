@@ -18,8 +18,8 @@ from medmoe_cli.core.data.checks import CODES, CheckReport, check_dataset, check
 from medmoe_cli.core.data.collection import is_collection
 from medmoe_cli.core.data.finding import raise_errors
 from medmoe_cli.core.data.stored import read_stored
+from medmoe_cli.core.workflows.model_files.run_record import RunRecorder
 from medmoe_cli.core.workflows.named_dataset import named_folder
-from medmoe_cli.core.workflows.run_record import RunRecorder
 
 __all__ = ["CODES", "CheckResult", "ensure_checked", "run_check"]
 

@@ -20,7 +20,7 @@ from medmoe_cli.core.data.splits import FILE_NAME as SPLITS_NAME
 from medmoe_cli.core.data.splits import collection_splits
 from medmoe_cli.core.data.vocabulary import MergedClass, merge_names
 from medmoe_cli.core.data.write_dataset import require_absent
-from medmoe_cli.core.workflows.run_record import RunRecorder
+from medmoe_cli.core.workflows.model_files.run_record import RunRecorder
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-]*")
 

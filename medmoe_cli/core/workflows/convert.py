@@ -16,7 +16,7 @@ from medmoe_cli.core.data.converters.source import ConvertOptions
 from medmoe_cli.core.data.workers import worker_count
 from medmoe_cli.core.data.write_dataset import Written, plan_dataset, require_absent, write_dataset
 from medmoe_cli.core.workflows.convert_source import OpenSource, open_source
-from medmoe_cli.core.workflows.run_record import RunRecorder
+from medmoe_cli.core.workflows.model_files.run_record import RunRecorder
 
 __all__ = ["AUTO", "ConvertOptions", "ConvertResult", "FormatRow", "is_format", "list_formats", "run_convert", "tables"]
 

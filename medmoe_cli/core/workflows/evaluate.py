@@ -21,15 +21,15 @@ from medmoe_cli.core.metrics.conventions import convention as find_convention
 from medmoe_cli.core.metrics.overlap import present_values
 from medmoe_cli.core.metrics.scores import LabelPair, UnitScores
 from medmoe_cli.core.metrics.summary import CaseFiles, EvaluationSummary
-from medmoe_cli.core.workflows.evaluation_inputs import grid_problems, pair_files, problems_of
-from medmoe_cli.core.workflows.evaluation_labels import (
+from medmoe_cli.core.workflows.model_files.run_record import RunRecorder
+from medmoe_cli.core.workflows.scoring.evaluation_inputs import grid_problems, pair_files, problems_of
+from medmoe_cli.core.workflows.scoring.evaluation_labels import (
     LabelNames,
     check_tolerances,
     classes_of_values,
     find_label_names,
     renumbering,
 )
-from medmoe_cli.core.workflows.run_record import RunRecorder
 
 __all__ = ["EvaluationSummary", "ScoredClass", "Tolerances", "run_evaluate"]
 

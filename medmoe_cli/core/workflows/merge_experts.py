@@ -19,17 +19,17 @@ from medmoe_cli.core.engine.device import Compute, resolve_compute
 from medmoe_cli.core.models.sam_med3d_moe.merging import expert_names
 from medmoe_cli.core.models.sam_med3d_moe.model import SamMed3dMoe
 from medmoe_cli.core.nn.weights import load_into, load_tensors
-from medmoe_cli.core.workflows.merge_asking import CLICKS
-from medmoe_cli.core.workflows.merge_assembly import Assembly, assemble
-from medmoe_cli.core.workflows.merge_checks import check_parts, clips_alone
-from medmoe_cli.core.workflows.merge_data import MergeData, common_fold, load_data, owned_data
-from medmoe_cli.core.workflows.merge_gate import train_gate, work_folder
-from medmoe_cli.core.workflows.merge_options import AUTO, MergeOptions, MergeResult, name_problems
-from medmoe_cli.core.workflows.merge_parts import Growing, Part, load_part, read_merged, refuse_merged
-from medmoe_cli.core.workflows.merge_scores import Scores, Scoring
-from medmoe_cli.core.workflows.merge_tau import ChosenTau, choose_tau
-from medmoe_cli.core.workflows.merge_write import Finished, write_merged
-from medmoe_cli.core.workflows.run_record import RunRecorder
+from medmoe_cli.core.workflows.merging.asking import CLICKS
+from medmoe_cli.core.workflows.merging.assembly import Assembly, assemble
+from medmoe_cli.core.workflows.merging.checks import check_parts, clips_alone
+from medmoe_cli.core.workflows.merging.data import MergeData, common_fold, load_data, owned_data
+from medmoe_cli.core.workflows.merging.gate import train_gate, work_folder
+from medmoe_cli.core.workflows.merging.options import AUTO, MergeOptions, MergeResult, name_problems
+from medmoe_cli.core.workflows.merging.parts import Growing, Part, load_part, read_merged, refuse_merged
+from medmoe_cli.core.workflows.merging.scores import Scores, Scoring
+from medmoe_cli.core.workflows.merging.tau import ChosenTau, choose_tau
+from medmoe_cli.core.workflows.merging.write import Finished, write_merged
+from medmoe_cli.core.workflows.model_files.run_record import RunRecorder
 
 _FEATURES = "features"
 

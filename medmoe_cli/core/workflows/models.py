@@ -31,10 +31,10 @@ from medmoe_cli.core.config.backbones import (
     read_record,
     verify_backbone,
 )
-from medmoe_cli.core.workflows.run_folder import all_folds
-from medmoe_cli.core.workflows.run_record import RunRecorder
-from medmoe_cli.core.workflows.shared_model import KIND, SharedEntry, shared_entry, verify_files
-from medmoe_cli.core.workflows.shared_model import read_record as read_shared
+from medmoe_cli.core.workflows.model_files.run_folder import all_folds
+from medmoe_cli.core.workflows.model_files.run_record import RunRecorder
+from medmoe_cli.core.workflows.model_files.shared_model import KIND, SharedEntry, shared_entry, verify_files
+from medmoe_cli.core.workflows.model_files.shared_model import read_record as read_shared
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

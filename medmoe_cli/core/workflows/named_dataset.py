@@ -36,7 +36,7 @@ def named_dataset(workspace: Workspace, data: str) -> Dataset:
 
 
 def _not_built(workspace: Workspace, data: str) -> DataError:
-    from medmoe_cli.core.workflows.medseg_hq import list_sources
+    from medmoe_cli.core.workflows.medseg.build import list_sources
 
     what = f"dataset '{data}' is not built yet"
     try:

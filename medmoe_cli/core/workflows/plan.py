@@ -32,8 +32,8 @@ from medmoe_cli.core.models.registry import card as find_card
 from medmoe_cli.core.models.registry import method as find_method
 from medmoe_cli.core.workflows.configure import choose_preset, configure
 from medmoe_cli.core.workflows.device_memory import device_memory
+from medmoe_cli.core.workflows.model_files.run_record import RunRecorder
 from medmoe_cli.core.workflows.named_dataset import named_dataset
-from medmoe_cli.core.workflows.run_record import RunRecorder
 
 FINGERPRINT_NAME = "fingerprint.json"
 PLANS_FOLDER = "plans"

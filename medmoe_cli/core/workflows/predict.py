@@ -15,13 +15,13 @@ from medmoe_cli.core.base.workspace import Workspace
 from medmoe_cli.core.config.plan import Plan
 from medmoe_cli.core.data.prompts_file import read_prompts
 from medmoe_cli.core.imaging.read import list_scans
-from medmoe_cli.core.workflows.predict_case import RECEIPTS, PredictJob
-from medmoe_cli.core.workflows.presence import absent_words
-from medmoe_cli.core.workflows.run_record import RunRecorder
-from medmoe_cli.core.workflows.scans import ScanCase, find_scans
+from medmoe_cli.core.workflows.model_files.run_record import RunRecorder
+from medmoe_cli.core.workflows.predicting.predict_case import RECEIPTS, PredictJob
+from medmoe_cli.core.workflows.predicting.presence import absent_words
+from medmoe_cli.core.workflows.predicting.scans import ScanCase, find_scans
 
 if TYPE_CHECKING:
-    from medmoe_cli.core.workflows.ensemble import Ensemble
+    from medmoe_cli.core.workflows.predicting.ensemble import Ensemble
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,7 +105,7 @@ def run_predict(
     arguments = {"input": source, "output": output, "models": list(models), **jsonio.plain(options)}
     with RunRecorder("predict", folder=None, reporter=reporter, arguments=arguments) as record:
         from medmoe_cli.core.engine.device import resolve_compute
-        from medmoe_cli.core.workflows.ensemble import assemble, load_models
+        from medmoe_cli.core.workflows.predicting.ensemble import assemble, load_models
 
         prompts = read_prompts(options.prompts) if options.prompts is not None else None
         list_scans(source)  # nothing to predict is said before a model is looked for

@@ -17,9 +17,9 @@ from medmoe_cli.core.config.plan import Plan
 from medmoe_cli.core.data.preprocess import finished_records, make_jobs, preprocess, store_folder
 from medmoe_cli.core.data.store import CaseRecord, Store
 from medmoe_cli.core.workflows.configure import choose_preset, configure
+from medmoe_cli.core.workflows.model_files.run_record import RunRecorder
 from medmoe_cli.core.workflows.named_dataset import named_dataset
 from medmoe_cli.core.workflows.plan import Planned, ensure_plan
-from medmoe_cli.core.workflows.run_record import RunRecorder
 
 _WAIT_S = 2.0
 _WAIT_LIMIT_S = 24 * 3600.0

@@ -23,11 +23,12 @@ from medmoe_cli.core.reporting.page import Block, Missing, Page, Section, Text, 
 from medmoe_cli.core.reporting.routing_use import routing_blocks, routing_case_tables
 from medmoe_cli.core.reporting.scores import case_table, score_blocks, ways_table
 from medmoe_cli.core.reporting.training import training_blocks
-from medmoe_cli.core.workflows.model_folder import LoadedModel, load_model
-from medmoe_cli.core.workflows.report_cases import case_blocks
-from medmoe_cli.core.workflows.report_model import feature_blocks, parameter_blocks
-from medmoe_cli.core.workflows.report_sources import RunSources, find_dataset, find_fold, read_sources
-from medmoe_cli.core.workflows.report_words import (
+from medmoe_cli.core.workflows.model_files.model_folder import LoadedModel, load_model
+from medmoe_cli.core.workflows.model_files.run_record import RunRecorder
+from medmoe_cli.core.workflows.reports.cases import case_blocks
+from medmoe_cli.core.workflows.reports.model import feature_blocks, parameter_blocks
+from medmoe_cli.core.workflows.reports.sources import RunSources, find_dataset, find_fold, read_sources
+from medmoe_cli.core.workflows.reports.words import (
     NOT_VALIDATED,
     about_blocks,
     footer,
@@ -35,7 +36,6 @@ from medmoe_cli.core.workflows.report_words import (
     reproduce_blocks,
     result_line,
 )
-from medmoe_cli.core.workflows.run_record import RunRecorder
 
 PAGE_NAME, FOLDER_NAME = "report.html", "report"
 

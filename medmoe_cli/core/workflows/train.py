@@ -38,16 +38,10 @@ from medmoe_cli.core.models.registry import method as find_method
 from medmoe_cli.core.nn.segmenter import Segmenter
 from medmoe_cli.core.nn.weights import load_into, load_tensors
 from medmoe_cli.core.reporting.curves import draw_progress
-from medmoe_cli.core.workflows.absent_draws import absent_weights
-from medmoe_cli.core.workflows.answering import ready
 from medmoe_cli.core.workflows.check import ensure_checked
-from medmoe_cli.core.workflows.collection_sources import CollectionSources, collection_sources
 from medmoe_cli.core.workflows.configure import ChosenPreset, choose_preset, configure
-from medmoe_cli.core.workflows.model_folder import best_checkpoint
-from medmoe_cli.core.workflows.named_dataset import named_dataset
-from medmoe_cli.core.workflows.plan import Planned, ensure_plan
-from medmoe_cli.core.workflows.preprocess import Ready, ensure_preprocessed, finished
-from medmoe_cli.core.workflows.run_folder import (
+from medmoe_cli.core.workflows.model_files.model_folder import best_checkpoint
+from medmoe_cli.core.workflows.model_files.run_folder import (
     CHECKPOINTS,
     CONFIG_NAME,
     DATASET_NAME,
@@ -59,13 +53,19 @@ from medmoe_cli.core.workflows.run_folder import (
     read_config,
     read_plan,
 )
-from medmoe_cli.core.workflows.run_identity import run_identity
-from medmoe_cli.core.workflows.run_record import RunRecorder
-from medmoe_cli.core.workflows.slice_sources import SliceSources, slice_sources
-from medmoe_cli.core.workflows.starting_weights import starting_tensors
+from medmoe_cli.core.workflows.model_files.run_identity import run_identity
+from medmoe_cli.core.workflows.model_files.run_record import RunRecorder
+from medmoe_cli.core.workflows.model_files.starting_weights import starting_tensors
+from medmoe_cli.core.workflows.named_dataset import named_dataset
+from medmoe_cli.core.workflows.plan import Planned, ensure_plan
+from medmoe_cli.core.workflows.predicting.answering import ready
+from medmoe_cli.core.workflows.preprocess import Ready, ensure_preprocessed, finished
+from medmoe_cli.core.workflows.samples.absent_draws import absent_weights
+from medmoe_cli.core.workflows.samples.collections import CollectionSources, collection_sources
+from medmoe_cli.core.workflows.samples.slices import SliceSources, slice_sources
+from medmoe_cli.core.workflows.samples.volumes import VolumeSources, volume_sources
+from medmoe_cli.core.workflows.scoring.validate import Validation, run_validate
 from medmoe_cli.core.workflows.train_options import StageParameters, TrainOptions, TrainResult
-from medmoe_cli.core.workflows.validate import Validation, run_validate
-from medmoe_cli.core.workflows.volume_sources import VolumeSources, volume_sources
 
 __all__ = ["StageParameters", "TrainOptions", "TrainResult", "run_train"]
 

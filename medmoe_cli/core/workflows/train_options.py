@@ -9,7 +9,7 @@ from medmoe_cli.core.config.plan import Plan
 from medmoe_cli.core.engine.job import Trained
 from medmoe_cli.core.engine.measure import StepCost
 from medmoe_cli.core.nn.segmenter import ParameterGroup
-from medmoe_cli.core.workflows.validate import Validation
+from medmoe_cli.core.workflows.scoring.validate import Validation
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

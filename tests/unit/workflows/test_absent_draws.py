@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from medmoe_cli.core.imaging.sample import Sample
-from medmoe_cli.core.workflows.absent_draws import absent_weights
+from medmoe_cli.core.workflows.samples.absent_draws import absent_weights
 
 
 @dataclass(frozen=True)

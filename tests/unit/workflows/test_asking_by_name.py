@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from medmoe_cli.core.base.errors import ConfigError
 from medmoe_cli.core.base.progress import Silent
 from medmoe_cli.core.base.workspace import Workspace
-from medmoe_cli.core.workflows import ensemble
-from medmoe_cli.core.workflows.loaded_model import LoadedModel
+from medmoe_cli.core.workflows.model_files.loaded_model import LoadedModel
 from medmoe_cli.core.workflows.predict import PredictOptions, PredictResult, run_predict
+from medmoe_cli.core.workflows.predicting import ensemble
 from tests.tools.datasets import write_nifti
 from tests.tools.words import Words, shaded_scan, words_model, words_plan
 

@@ -17,9 +17,9 @@ from medmoe_cli.core.imaging.image import Image
 from medmoe_cli.core.imaging.read import read_image
 from medmoe_cli.core.nn.prompts import QueryPrompt
 from medmoe_cli.core.nn.segmenter import Features, Output, Prompts
-from medmoe_cli.core.workflows.panel import Member, align
-from medmoe_cli.core.workflows.requests import FromClassNames, FromMasks, FromNothing, Request
-from medmoe_cli.core.workflows.segmenting import segment, segment_together
+from medmoe_cli.core.workflows.predicting.panel import Member, align
+from medmoe_cli.core.workflows.predicting.requests import FromClassNames, FromMasks, FromNothing, Request
+from medmoe_cli.core.workflows.predicting.segmenting import segment, segment_together
 from tests.tools.bands import Bands, bands_inference
 from tests.tools.datasets import write_nifti
 from tests.tools.oracle import Oracle, oracle_inference, oracle_plan

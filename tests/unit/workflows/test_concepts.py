@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from medmoe_cli.core.base.errors import ConfigError, ProblemList
 from medmoe_cli.core.data.prompts_file import PromptsFile
-from medmoe_cli.core.workflows.concepts import asked_for, class_of
-from medmoe_cli.core.workflows.open_labels import with_labels
+from medmoe_cli.core.workflows.predicting.concepts import asked_for, class_of
+from medmoe_cli.core.workflows.predicting.open_labels import with_labels
 from tests.tools.words import Words, words_model, words_plan
 
 PLAN = words_plan("liver", "kidney_left", "gall_bladder", prompts={"kidney_left": "left kidney"})

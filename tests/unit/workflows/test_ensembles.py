@@ -15,9 +15,9 @@ from medmoe_cli.core.config.plan import ChannelPlan
 from medmoe_cli.core.config.postprocessing import Postprocessing, PostRule
 from medmoe_cli.core.data.prompts_file import PromptsFile
 from medmoe_cli.core.engine.device import resolve_compute
-from medmoe_cli.core.workflows.ensemble import Ensemble, assemble, load_models
-from medmoe_cli.core.workflows.model_folder import LoadedModel, load_model, save_model
+from medmoe_cli.core.workflows.model_files.model_folder import LoadedModel, load_model, save_model
 from medmoe_cli.core.workflows.predict import PredictOptions
+from medmoe_cli.core.workflows.predicting.ensemble import Ensemble, assemble, load_models
 from tests.tools.models import untrained, untrained_model
 from tests.tools.oracle import oracle_plan
 

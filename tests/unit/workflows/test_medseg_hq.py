@@ -18,8 +18,8 @@ from medmoe_cli.core.data import quality_scan
 from medmoe_cli.core.data.index import open_dataset
 from medmoe_cli.core.imaging.read import read_labels
 from medmoe_cli.core.reporting.contact_sheet import Block
-from medmoe_cli.core.workflows import medseg_sheets
-from medmoe_cli.core.workflows.medseg_hq import MedSegHqOptions, MedSegHqResult, list_sources, run_medseg_hq
+from medmoe_cli.core.workflows.medseg import sheets
+from medmoe_cli.core.workflows.medseg.build import MedSegHqOptions, MedSegHqResult, list_sources, run_medseg_hq
 from tests.tools.cli import medmoe_here
 from tests.tools.datasets import make_dataset
 
@@ -33,7 +33,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[Block, ...]]:
         shown[title.partition(" ")[0]] = blocks
         return b"\x89PNG"
 
-    monkeypatch.setattr(medseg_sheets, "draw_contact_sheet", note)
+    monkeypatch.setattr(sheets, "draw_contact_sheet", note)
     return shown
 
 

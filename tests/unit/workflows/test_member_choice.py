@@ -13,7 +13,7 @@ from medmoe_cli.core.base.errors import ConfigError
 from medmoe_cli.core.config.plan import ChannelPlan, MemberPlan, Plan
 from medmoe_cli.core.imaging.geometry import Geometry
 from medmoe_cli.core.imaging.image import Header, Image
-from medmoe_cli.core.workflows.member_choice import MemberChoice, check_modality, choose_member, kind_of
+from medmoe_cli.core.workflows.predicting.member_choice import MemberChoice, check_modality, choose_member, kind_of
 from tests.tools.dicoms import stack, voxels
 from tests.tools.plans import slice_plan
 

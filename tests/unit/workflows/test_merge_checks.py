@@ -11,9 +11,9 @@ from medmoe_cli.core.base.errors import CheckpointError, ProblemList
 from medmoe_cli.core.config.plan import ChannelPlan, Plan
 from medmoe_cli.core.config.sections import PredictConfig
 from medmoe_cli.core.models.sam_med3d_moe.model import SamMed3dMoe
-from medmoe_cli.core.workflows.merge_assembly import merged_plan
-from medmoe_cli.core.workflows.merge_checks import check_parts, differences
-from medmoe_cli.core.workflows.merge_parts import Part
+from medmoe_cli.core.workflows.merging.assembly import merged_plan
+from medmoe_cli.core.workflows.merging.checks import check_parts, differences
+from medmoe_cli.core.workflows.merging.parts import Part
 from tests.tools.merging import expert_model, general_model, merging_plan
 
 PLAN = merging_plan("hearts", ("heart",))

@@ -11,7 +11,7 @@ import torch
 
 from medmoe_cli.core.base.workspace import Workspace
 from medmoe_cli.core.nn.weights import load_tensors
-from medmoe_cli.core.workflows.model_folder import load_model
+from medmoe_cli.core.workflows.model_files.model_folder import load_model
 from tests.tools.merging import merge, options, standard_workspace
 from tests.tools.sam_med3d import answered, point_prompts, volumes
 

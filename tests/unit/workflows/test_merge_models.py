@@ -17,11 +17,12 @@ from medmoe_cli.core.base.workspace import Workspace
 from medmoe_cli.core.config.merge_report import MergeReport
 from medmoe_cli.core.models.sam_med3d_moe.merging import experts_from
 from medmoe_cli.core.nn.weights import load_tensors
-from medmoe_cli.core.workflows import merge_experts, merge_gate
-from medmoe_cli.core.workflows.merge_options import MergeResult, OwnedData
-from medmoe_cli.core.workflows.merge_parts import read_merged
-from medmoe_cli.core.workflows.model_folder import load_model
-from medmoe_cli.core.workflows.shared_model import read_record, verify_files
+from medmoe_cli.core.workflows import merge_experts
+from medmoe_cli.core.workflows.merging import gate as merge_gate
+from medmoe_cli.core.workflows.merging.options import MergeResult, OwnedData
+from medmoe_cli.core.workflows.merging.parts import read_merged
+from medmoe_cli.core.workflows.model_files.model_folder import load_model
+from medmoe_cli.core.workflows.model_files.shared_model import read_record, verify_files
 from tests.tools.merging import merge, options, same, standard_workspace
 
 CONTENT = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from medmoe_cli.core.base.errors import ConfigError, MedMoEError, ProblemList
-from medmoe_cli.core.workflows.merge_options import (
+from medmoe_cli.core.workflows.merging.options import (
     NamedExpert,
     OwnedData,
     name_problems,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from medmoe_cli.core.workflows.merge_tau import GRID, NEVER, TOLERATED, Seen, choose_tau, point
+from medmoe_cli.core.workflows.merging.tau import GRID, NEVER, TOLERATED, Seen, choose_tau, point
 
 
 def general_task(share: float, *, loses: float, task: int = 1) -> Seen:

@@ -11,7 +11,7 @@ import torch
 from medmoe_cli.core.base.errors import CheckpointError
 from medmoe_cli.core.base.workspace import Workspace
 from medmoe_cli.core.nn.weights import tensor_shapes
-from medmoe_cli.core.workflows.model_folder import load_model
+from medmoe_cli.core.workflows.model_files.model_folder import load_model
 from tests.tools.merging import put_model
 from tests.tools.sam_med3d import small_merged, volume_plan
 

@@ -16,10 +16,10 @@ from medmoe_cli.core.data.volume_scan import VolumeScan, prepare_scan
 from medmoe_cli.core.imaging.read import read_image
 from medmoe_cli.core.models.sam_med3d_moe.model import SamMed3dMoe
 from medmoe_cli.core.nn.prompts import Click, QueryPrompt
-from medmoe_cli.core.workflows.ensemble import load_models
-from medmoe_cli.core.workflows.requests import FromClassNames
-from medmoe_cli.core.workflows.segmenting import segment
-from medmoe_cli.core.workflows.volume_requests import VolumeRequest, requests_of_labels
+from medmoe_cli.core.workflows.predicting.ensemble import load_models
+from medmoe_cli.core.workflows.predicting.requests import FromClassNames
+from medmoe_cli.core.workflows.predicting.segmenting import segment
+from medmoe_cli.core.workflows.predicting.volume_requests import VolumeRequest, requests_of_labels
 from tests.tools.datasets import write_nifti
 from tests.tools.merging import merging_plan, put_model
 from tests.tools.sam_med3d import small_merged, small_model, volume_plan

@@ -16,8 +16,8 @@ from medmoe_cli.core.engine.checkpoint import Checkpoints, Snapshot
 from medmoe_cli.core.engine.state import TrainState
 from medmoe_cli.core.models.registry import method
 from medmoe_cli.core.models.segmote.model import Segmote
-from medmoe_cli.core.workflows.model_folder import load_model, save_model
-from medmoe_cli.core.workflows.run_folder import all_folds, fold_folder, next_run_name, read_config
+from medmoe_cli.core.workflows.model_files.model_folder import load_model, save_model
+from medmoe_cli.core.workflows.model_files.run_folder import all_folds, fold_folder, next_run_name, read_config
 from tests.tools.segmote import SMALL, small_images, small_plan, small_segmote
 
 

@@ -8,8 +8,14 @@ from numpy.typing import NDArray
 from medmoe_cli.core.base.progress import Silent
 from medmoe_cli.core.config.postprocessing import Postprocessing, PostRule
 from medmoe_cli.core.data.dataset import Case
-from medmoe_cli.core.workflows.postprocess import OnePiece, RuleTrial, apply_rules, common_rules, one_piece_classes
-from medmoe_cli.core.workflows.segmenting import Segmented
+from medmoe_cli.core.workflows.predicting.postprocess import (
+    OnePiece,
+    RuleTrial,
+    apply_rules,
+    common_rules,
+    one_piece_classes,
+)
+from medmoe_cli.core.workflows.predicting.segmenting import Segmented
 from tests.tools.datasets import write_nifti, write_picture
 from tests.tools.oracle import oracle_plan
 

@@ -8,7 +8,7 @@ import torch
 
 from medmoe_cli.core.data.volume_scan import VolumeScan, prepare_scan
 from medmoe_cli.core.imaging.geometry import Geometry
-from medmoe_cli.core.workflows.report_plane import fullest_plane, plane_maps
+from medmoe_cli.core.workflows.reports.plane import fullest_plane, plane_maps
 from tests.tools.plans import image_of
 from tests.tools.sam_med3d import CONV, small_model, volume_plan
 from tests.tools.volume_oracle import oracle_volume_plan

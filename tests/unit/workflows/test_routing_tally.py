@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 
 from medmoe_cli.core.nn.moe.routers import choose_experts, choose_items, select_above
-from medmoe_cli.core.workflows.routing_tally import RoutingTally
+from medmoe_cli.core.workflows.scoring.routing_tally import RoutingTally
 
 
 def test_items_that_choose_are_counted_by_case_and_class() -> None:

@@ -12,12 +12,12 @@ from medmoe_cli.core.data.prepare import Prepared, prepare
 from medmoe_cli.core.data.prompts_file import PromptsFile
 from medmoe_cli.core.imaging.read import read_image
 from medmoe_cli.core.imaging.write import write_labels
-from medmoe_cli.core.workflows.case_output import file_labels
-from medmoe_cli.core.workflows.requests import FromClassNames, FromFile, FromMasks, FromNothing
-from medmoe_cli.core.workflows.scans import find_scans, read_scan
-from medmoe_cli.core.workflows.segmenting import Answered, segment
-from medmoe_cli.core.workflows.slice_prompts import prompts_by_slice
-from medmoe_cli.core.workflows.statistics import structure_statistics
+from medmoe_cli.core.workflows.predicting.case_output import file_labels
+from medmoe_cli.core.workflows.predicting.requests import FromClassNames, FromFile, FromMasks, FromNothing
+from medmoe_cli.core.workflows.predicting.scans import find_scans, read_scan
+from medmoe_cli.core.workflows.predicting.segmenting import Answered, segment
+from medmoe_cli.core.workflows.predicting.slice_prompts import prompts_by_slice
+from medmoe_cli.core.workflows.scoring.statistics import structure_statistics
 from tests.tools.datasets import write_nifti, write_picture
 from tests.tools.oracle import Oracle, oracle_inference, oracle_plan
 

@@ -22,12 +22,12 @@ from medmoe_cli.core.engine.state import TrainState
 from medmoe_cli.core.models.registry import method
 from medmoe_cli.core.nn.weights import tensor_shapes
 from medmoe_cli.core.workflows.evaluate import run_evaluate
-from medmoe_cli.core.workflows.export_model import export_model
-from medmoe_cli.core.workflows.import_model import import_model
-from medmoe_cli.core.workflows.model_folder import load_model
+from medmoe_cli.core.workflows.model_files.export_model import export_model
+from medmoe_cli.core.workflows.model_files.import_model import import_model
+from medmoe_cli.core.workflows.model_files.model_folder import load_model
+from medmoe_cli.core.workflows.model_files.run_folder import fold_folder
+from medmoe_cli.core.workflows.model_files.shared_model import SharedEntry, is_tensors, limit_of
 from medmoe_cli.core.workflows.models import list_models, show_model
-from medmoe_cli.core.workflows.run_folder import fold_folder
-from medmoe_cli.core.workflows.shared_model import SharedEntry, is_tensors, limit_of
 from tests.tools.cli import assert_one_line_error, medmoe, medmoe_here
 from tests.tools.datasets import write_nifti
 from tests.tools.hostile_models import files_of

@@ -12,12 +12,12 @@ import pytest
 from medmoe_cli.core.config.postprocessing import Postprocessing
 from medmoe_cli.core.config.sections import PredictConfig, Section
 from medmoe_cli.core.metrics.bootstrap import mean_intervals
-from medmoe_cli.core.workflows.concepts import Asked
-from medmoe_cli.core.workflows.ensemble import Ensemble
-from medmoe_cli.core.workflows.model_folder import LoadedModel
-from medmoe_cli.core.workflows.requests import FromMasks
-from medmoe_cli.core.workflows.scans import ScanCase
-from medmoe_cli.core.workflows.simulate_clicks import _click
+from medmoe_cli.core.workflows.model_files.model_folder import LoadedModel
+from medmoe_cli.core.workflows.predicting.concepts import Asked
+from medmoe_cli.core.workflows.predicting.ensemble import Ensemble
+from medmoe_cli.core.workflows.predicting.requests import FromMasks
+from medmoe_cli.core.workflows.predicting.scans import ScanCase
+from medmoe_cli.core.workflows.scoring.simulate_clicks import _click
 from tests.tools.cli import Ran, assert_one_line_error, medmoe_here
 from tests.tools.datasets import write_nifti
 from tests.tools.models import untrained_model

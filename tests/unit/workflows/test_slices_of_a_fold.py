@@ -11,7 +11,7 @@ import pytest
 from medmoe_cli.core.config.sections import AugmentConfig, TrainConfig
 from medmoe_cli.core.data.splits import Split
 from medmoe_cli.core.data.store import Store, Writing
-from medmoe_cli.core.workflows.slice_sources import slice_sources
+from medmoe_cli.core.workflows.samples.slices import slice_sources
 from tests.tools.plans import slice_plan
 
 SIZE = 16

@@ -15,8 +15,8 @@ from medmoe_cli.core.base.workspace import Workspace
 from medmoe_cli.core.config.backbones import BackboneRecord, KeySummary
 from medmoe_cli.core.config.plan import ChannelPlan
 from medmoe_cli.core.nn.weights import save_tensors
-from medmoe_cli.core.workflows.model_folder import load_model
-from medmoe_cli.core.workflows.starting_weights import starting_tensors
+from medmoe_cli.core.workflows.model_files.model_folder import load_model
+from medmoe_cli.core.workflows.model_files.starting_weights import starting_tensors
 from tests.tools.models import untrained_model
 
 

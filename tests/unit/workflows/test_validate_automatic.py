@@ -16,7 +16,7 @@ from medmoe_cli.core.config.sections import PredictConfig
 from medmoe_cli.core.data.index import open_dataset
 from medmoe_cli.core.engine.inference import Inference
 from medmoe_cli.core.nn.segmenter import PromptKind
-from medmoe_cli.core.workflows.validate import Validation, run_validate
+from medmoe_cli.core.workflows.scoring.validate import Validation, run_validate
 from tests.tools.bands import LAYERS, Bands, bands_inference
 from tests.tools.datasets import write_nifti
 from tests.tools.oracle import Oracle, oracle_plan

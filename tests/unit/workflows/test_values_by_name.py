@@ -13,8 +13,8 @@ from medmoe_cli.core.base.progress import Silent
 from medmoe_cli.core.data.volume_scan import VolumeScan, prepare_scan
 from medmoe_cli.core.imaging.read import read_image
 from medmoe_cli.core.workflows.evaluate import EvaluationSummary, ScoredClass, run_evaluate
-from medmoe_cli.core.workflows.mask_values import mask_values
-from medmoe_cli.core.workflows.requests import FromMasks
+from medmoe_cli.core.workflows.predicting.mask_values import mask_values
+from medmoe_cli.core.workflows.predicting.requests import FromMasks
 from tests.tools.datasets import write_nifti
 from tests.tools.oracle import oracle_plan
 from tests.tools.volume_oracle import oracle_volume_plan

@@ -21,13 +21,13 @@ from medmoe_cli.core.imaging.read import read_image
 from medmoe_cli.core.imaging.write import write_labels
 from medmoe_cli.core.nn.prompts import Click, QueryPrompt
 from medmoe_cli.core.nn.segmenter import Features, Output, Prompts
-from medmoe_cli.core.workflows.case_output import file_labels, preview_rows
-from medmoe_cli.core.workflows.requests import FromClassNames, FromFile, FromMasks, FromNothing
-from medmoe_cli.core.workflows.segmented import Answered
-from medmoe_cli.core.workflows.segmenting import segment, segment_together
-from medmoe_cli.core.workflows.volume_marks import marks_by_slice
-from medmoe_cli.core.workflows.volume_requests import VolumeRequest, requests_of_labels
-from medmoe_cli.core.workflows.volume_segmenting import VolumeMember
+from medmoe_cli.core.workflows.predicting.case_output import file_labels, preview_rows
+from medmoe_cli.core.workflows.predicting.requests import FromClassNames, FromFile, FromMasks, FromNothing
+from medmoe_cli.core.workflows.predicting.segmented import Answered
+from medmoe_cli.core.workflows.predicting.segmenting import segment, segment_together
+from medmoe_cli.core.workflows.predicting.volume_marks import marks_by_slice
+from medmoe_cli.core.workflows.predicting.volume_requests import VolumeRequest, requests_of_labels
+from medmoe_cli.core.workflows.predicting.volume_segmenting import VolumeMember
 from tests.tools.datasets import write_nifti
 from tests.tools.volume_oracle import VolumeOracle, oracle_volume_plan, volume_inference
 

@@ -1,0 +1,1 @@
+"""Building MedSeg-HQ: which members, which masks, what is written."""

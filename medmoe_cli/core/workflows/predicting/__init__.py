@@ -1,0 +1,1 @@
+"""From a scan and what is asked of it to masks."""

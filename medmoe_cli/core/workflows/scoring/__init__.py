@@ -1,0 +1,1 @@
+"""Scores of predictions, of prompts simulated on references, and of validation cases."""
