@@ -3,7 +3,8 @@
 On the CPU every image is encoded alone and its queries are decoded together, whatever else is predicted, so a mask
 never depends on its neighbours or their order, to the last bit. On a GPU images share batches; there results agree
 within rounding. Automatic methods may be shown mirrored views of each image as well; the views of one image are
-encoded together, and their answers are averaged.
+encoded together, and their answers are averaged. Of a model whose names compete (`Segmenter.rivals`) all of them are
+asked, in one order, whichever are wanted: the answer to a name is the same alone and in any company.
 
 Shapes: B images, V views of an image (1 without mirroring), Q queries, C output channels, S the network's input side.
 """
@@ -21,6 +22,7 @@ from torch import Tensor
 from medmoe_cli.core.engine.device import Compute
 from medmoe_cli.core.engine.mirroring import Mirroring
 from medmoe_cli.core.nn.moe.routing import Routing
+from medmoe_cli.core.nn.prompts import QueryPrompt, collate
 from medmoe_cli.core.nn.segmenter import Features, Output, Prompts, Segmenter
 
 
@@ -29,7 +31,8 @@ class Answer:
     """What the network says about Q queries of one image, on its input grid.
 
     Attributes:
-        probabilities: float32 (Q, C, S, S): sigmoid for C = 1, softmax over C otherwise; averaged over views.
+        probabilities: float32 (Q, C, S, S): sigmoid for C = 1 (of competing names, that of the choice among them and
+            none), softmax over C otherwise; averaged over views.
         low_res_logits: (Q, 1, h, w), the next round's mask prompt; None for automatic methods.
         scores: (Q,) predicted quality or presence in [0, 1]; None when the method has none.
         routing: by place, the routers' decisions for these queries (of the image as it is, not of mirrored views).
@@ -91,27 +94,61 @@ class Inference:
     @torch.inference_mode()
     def answer(self, features: Features, prompts: Prompts) -> Answer:
         """Answer Q queries about one image, whose features have one row per view."""
+        rivals = self.segmenter.rivals
+        named_Q = prompts.by_name_alone & (prompts.class_index < rivals)
+        if not named_Q.any():
+            return self._answer(self._decoded(features, prompts), share=features.num_images)
+        outputs = self._decoded(features, _names(rivals, mask_size=self.segmenter.mask_size))
+        others = (~named_Q).nonzero()[:, 0]
+        if len(others):
+            outputs += self._decoded(features, _rows(prompts, others))
+        place_Q = torch.where(named_Q, prompts.class_index, rivals + (~named_Q).cumsum(0) - 1)
+        return self._answer(outputs, place_Q=place_Q)
+
+    def _decoded(self, features: Features, prompts: Prompts) -> list[Output]:
+        """The answers to Q queries of every view, those of a view together."""
         outputs: list[Output] = []
-        num_queries, num_views = prompts.num_queries, features.num_images
-        rows = torch.arange(num_views * num_queries)
+        rows = torch.arange(features.num_images * prompts.num_queries)
         for part in rows.split(self.queries_per_batch):
-            queries = _rows(prompts, part % num_queries).to(self.compute.device)
-            views = (part // num_queries).to(self.compute.device)
+            queries = _rows(prompts, part % prompts.num_queries).to(self.compute.device)
+            views = (part // prompts.num_queries).to(self.compute.device)
             with self.compute.autocast():
                 outputs.append(self.segmenter.decode(features.take(views), queries))
+        return outputs
+
+    def _answer(self, outputs: Sequence[Output], *, share: int = 1, place_Q: Tensor | None = None) -> Answer:
+        """What was decoded, as an answer: of `share` views, or of those at `place_Q` where names compete."""
         logits = torch.cat([output.logits.float() for output in outputs])
-        probabilities = logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)
-        merged = self.mirroring.merge(probabilities.unflatten(0, (num_views, num_queries)))
+        if place_Q is not None:
+            probabilities = choices(logits, rivals=self.segmenter.rivals)
+        else:
+            probabilities = logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)
+        wanted = torch.arange(len(logits) // share) if place_Q is None else place_Q.cpu()
+        merged = self.mirroring.merge(probabilities.unflatten(0, (share, -1))).cpu()
         scores = _joined([output.scores for output in outputs])
         heat = _joined([output.heat for output in outputs])
         low_res = _joined([output.low_res_logits for output in outputs])
         return Answer(
-            probabilities=merged.cpu().numpy(),
-            low_res_logits=None if low_res is None else low_res[:num_queries],
-            scores=None if scores is None else scores[:num_queries].float().cpu().numpy(),
-            routing=_joined_routing(outputs, share=num_views),
-            heat=None if heat is None else heat[:num_queries].float().cpu().numpy(),
+            probabilities=merged[wanted].numpy(),
+            low_res_logits=None if low_res is None else low_res[wanted.to(low_res.device)],
+            scores=None if scores is None else scores.float().cpu()[wanted].numpy(),
+            routing=_joined_routing(outputs, num_rows=len(logits), wanted=wanted),
+            heat=None if heat is None else heat.float().cpu()[wanted].numpy(),
         )
+
+
+def choices(logits_Q1SS: Tensor, *, rivals: int) -> Tensor:
+    """Probabilities of binary answers, the first `rivals` of which compete with each other and with none, (Q, 1, S, S).
+
+    The logit of none is 0, as in training (`losses.choice_loss`); the other answers are judged by themselves.
+    """
+    competing = logits_Q1SS[:rivals]
+    total = torch.cat([torch.zeros_like(competing[:1]), competing]).logsumexp(dim=0)
+    return torch.cat([(competing - total).exp(), logits_Q1SS[rivals:].sigmoid()])
+
+
+def _names(count: int, *, mask_size: tuple[int, ...]) -> Prompts:
+    return collate([QueryPrompt(class_index=index) for index in range(count)], mask_size=mask_size)
 
 
 def _rows(prompts: Prompts, rows: Tensor) -> Prompts:
@@ -130,22 +167,24 @@ def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
     return torch.cat(present) if present else None
 
 
-def _joined_routing(outputs: Sequence[Output], *, share: int) -> dict[str, Routing]:
-    """The queries' routing by place; of `share` views, which come one after the other, the first."""
+def _joined_routing(outputs: Sequence[Output], *, num_rows: int, wanted: Tensor) -> dict[str, Routing]:
+    """The routing by place of the wanted ones among `num_rows` decoded queries."""
     joined: dict[str, Routing] = {}
     for place, first in outputs[0].routing.items():
         parts = [output.routing[place] for output in outputs]
+        load = torch.stack([part.load for part in parts]).sum(dim=0)
         joined[place] = Routing(
-            gates=_first_share([part.gates for part in parts], share),
-            indices=_first_share([part.indices for part in parts], share),
-            logits=_first_share([part.logits for part in parts], share),
-            probabilities=_first_share([part.probabilities for part in parts], share),
-            load=torch.stack([part.load for part in parts]).sum(dim=0) / share,
+            gates=_of([part.gates for part in parts], num_rows, wanted),
+            indices=_of([part.indices for part in parts], num_rows, wanted),
+            logits=_of([part.logits for part in parts], num_rows, wanted),
+            probabilities=_of([part.probabilities for part in parts], num_rows, wanted),
+            load=load * (len(wanted) / num_rows),
             num_items=first.num_items,
         )
     return joined
 
 
-def _first_share(parts: Sequence[Tensor], share: int) -> Tensor:
-    rows = torch.cat(list(parts))
-    return rows[: len(rows) // share]
+def _of(parts: Sequence[Tensor], num_rows: int, wanted: Tensor) -> Tensor:
+    """The items of the wanted queries; every query has as many, one after the other."""
+    items = torch.cat(list(parts))
+    return items.unflatten(0, (num_rows, -1))[wanted.to(items.device)].flatten(0, 1)

@@ -75,11 +75,20 @@ class Prompts:
         return int(self.class_index.shape[0])
 
     @property
+    def by_name_alone(self) -> Tensor:
+        """(Q,) bool: queries that come with a class and nothing else."""
+        return self._unmarked & (self.class_index >= 0)
+
+    @property
     def self_prompted(self) -> Tensor:
         """(Q,) bool: queries that come with no point, box, mask or class."""
+        return self._unmarked & (self.class_index < 0)
+
+    @property
+    def _unmarked(self) -> Tensor:
         no_points = (self.point_labels == -1).all(dim=1)
         no_box = self.boxes.isnan().any(dim=1)
-        return no_points & no_box & ~self.has_mask & (self.class_index < 0)
+        return no_points & no_box & ~self.has_mask
 
     def to(self, device: torch.device) -> Prompts:
         """Move all tensors."""
@@ -188,12 +197,15 @@ class Segmenter(nn.Module, ABC):
         backbone_report: what became of the pretrained tensors; None at random weights.
         open_vocabulary: it may be asked for what it was not trained on, by any words.
         scores_are_presence: `Output.scores` say whether what is asked for is in the image, not how good the mask is.
+        rivals: number of the first classes whose names compete: who asks for one of them asks for all, and a pixel's
+            probability is that of the choice among them and none. 0: each name is answered by itself.
     """
 
     card: Card
     backbone_report: KeyReport | None = None
     open_vocabulary: bool = False
     scores_are_presence: bool = False
+    rivals: int = 0
 
     @abstractmethod
     def encode(self, images: Tensor) -> Features:

@@ -74,6 +74,7 @@ class DaSam3(Segmenter):
         super().__init__()
         self.config = config
         self.class_names = plan.class_names
+        self.rivals = len(plan.class_names) if config.losses.get("choice", 0) > 0 else 0
         self.input_size = plan.input_size
         self.shown_size = config.shown_size(plan.input_size)
         num_experts = config.num_experts or plan.num_experts
