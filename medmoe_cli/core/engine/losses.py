@@ -207,6 +207,9 @@ def owner_loss(output: Output, owners: Tensor | None) -> Tensor:
 def presence_loss(output: Output, masks: Tensor, valid: Tensor) -> Tensor:
     """Binary cross-entropy of the presence that is claimed against whether there is anything of the mask, (Q,).
 
+    What is there and what is not weigh the same in a batch that has both: a structure that nearly every slice shows
+    would else be claimed everywhere, and a presence of one half would not be where both errors are as likely.
+
     Raises:
         ConfigError: the method tells no presence.
     """
@@ -214,8 +217,12 @@ def presence_loss(output: Output, masks: Tensor, valid: Tensor) -> Tensor:
         raise ConfigError(
             "loss 'presence' does not apply", why="the answers come without presence", fix="choose another loss"
         )
-    there = (masks & valid.unsqueeze(1)).flatten(1).any(1)
-    return F.binary_cross_entropy_with_logits(output.score_logits.float(), there.float(), reduction="none")
+    there = (masks & valid.unsqueeze(1)).flatten(1).any(1).float()
+    losses = F.binary_cross_entropy_with_logits(output.score_logits.float(), there, reduction="none")
+    share = there.mean()
+    if not 0 < share < 1:
+        return losses
+    return losses * torch.where(there > 0, 0.5 / share, 0.5 / (1 - share))
 
 
 def combine(output: Output, target: Target, weights: Mapping[str, float]) -> dict[str, Tensor]:

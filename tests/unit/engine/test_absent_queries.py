@@ -129,6 +129,19 @@ def test_presence_is_learned_from_whether_anything_is_there() -> None:
         combine(Output(logits=torch.zeros(3, 1, 4, 4)), Target(masks=masks, valid=valid), {"presence": 1.0})
 
 
+def test_presence_weighs_what_is_rare_as_much_as_what_is_common() -> None:
+    """Where nothing tells nine that are there from the one that is not, one half is claimed of all."""
+    masks = torch.ones(10, 1, 2, 2, dtype=torch.bool)
+    masks[7] = False
+    logits = torch.zeros(10, requires_grad=True)
+    output = Output(logits=torch.zeros(10, 1, 2, 2), score_logits=logits)
+    target = Target(masks=masks, valid=torch.ones(10, 2, 2, dtype=torch.bool))
+    combine(output, target, {"presence": 1.0})["presence"].backward()
+    assert logits.grad is not None
+    assert float(logits.grad.sum()) == pytest.approx(0, abs=1e-7)
+    assert float(logits.grad[7]) > 0
+
+
 def test_dice_of_an_empty_target_asks_for_emptiness() -> None:
     masks, valid = torch.zeros(1, 1, 8, 8, dtype=torch.bool), torch.ones(1, 8, 8, dtype=torch.bool)
     values = []
