@@ -84,7 +84,9 @@ class DaSam3Config(Section):
     entropy_weight: float = Field(default=0.001, ge=0, description="lambda 2: entropy of the router's distribution")
 
     losses: dict[LossName, float] = Field(
-        default={"dice": 1.0, "focal": 1.0, "presence": 1.0}, description="weight by loss (eq. 7, and presence)"
+        default={"dice": 1.0, "focal": 1.0, "presence": 1.0},
+        description="weight by loss: eq. 7's dice and focal, bce; batch_dice sums over a class's queries; choice lets "
+        "names compete for pixels, then in prediction too; presence: whether there is anything",
     )
     absent_share: float = Field(
         default=0.25, ge=0, lt=1, description="share of the queries that name a class that is not in the image"

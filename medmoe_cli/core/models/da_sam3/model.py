@@ -15,7 +15,9 @@ Differs: 1. A is random and different for each expert, B zero; with both zero, a
          6. sparsity is the entropy of the whole distribution: a norm of gates that sum to one is a constant
             (tests/contracts: balance losses are least as intended).
          7. absent concepts are asked for too, as empty masks, and presence is learned (tests/unit/engine).
-         8. the small backbone may have a convolutional stem whose finer maps join the mask features
+         8. names may be trained to compete for pixels (loss `choice`), and then do in prediction
+            (tests/unit/engine/test_competing_names.py).
+         9. the small backbone may have a convolutional stem whose finer maps join the mask features
             (tests/unit/models/test_da_sam3_model.py).
 Shapes:  B images, Q queries, D width, N tokens of an image, T tokens of a text, S side of the input.
 """
