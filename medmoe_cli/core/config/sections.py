@@ -104,6 +104,8 @@ class AugmentConfig(Section):
     scale: tuple[float, float] = (0.85, 1.15)
     scale_probability: float = Field(default=0.3, ge=0, le=1)
     elastic_probability: float = Field(default=0.0, ge=0, le=1)
+    shift: float = Field(default=0.1, ge=0, lt=0.5, description="most that is moved along an axis, share of its length")
+    shift_probability: float = Field(default=0.0, ge=0, le=1)
     mirror_probability: float = Field(default=0.5, ge=0, le=1)
     gamma: tuple[float, float] = (0.7, 1.5)
     gamma_probability: float = Field(default=0.2, ge=0, le=1)

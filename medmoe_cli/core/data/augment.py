@@ -117,6 +117,8 @@ class Augment:
                 random_crop=False,
             )
         ]
+        if config.shift_probability > 0:
+            transforms.append(_Shift(config.shift, config.shift_probability))
         if config.mirror_probability > 0:
             transforms += [
                 _Mirror(_DIRECTIONS[name], config.mirror_probability, self.mirror_swaps.get(name, ()))
@@ -158,6 +160,32 @@ class _Spatial(SpatialTransform):  # type: ignore[misc]  # batchgenerators has n
         np.random.set_state(before)  # noqa: NPY002
         moved: dict[str, NDArray[np.float32]] = super().__call__(**arrays)
         return moved
+
+
+class _Shift(AbstractTransform):  # type: ignore[misc]
+    """Move image and labels by whole pixels; what comes from outside is 0.
+
+    batchgenerators shifts as it crops at random, each sample, whether or not anything else is drawn.
+
+    Args:
+        most: share of an axis' length.
+        probability: per sample.
+    """
+
+    def __init__(self, most: float, probability: float) -> None:
+        self.most, self.probability = most, probability
+
+    def __call__(self, **arrays: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        if np.random.uniform() >= self.probability:  # noqa: NPY002
+            return arrays
+        size = arrays["data"].shape[2:]
+        steps = [round(np.random.uniform(-self.most, self.most) * length) for length in size]  # noqa: NPY002
+        here = tuple(slice(max(step, 0), length + min(step, 0)) for step, length in zip(steps, size, strict=True))
+        there = tuple(slice(max(-step, 0), length + min(-step, 0)) for step, length in zip(steps, size, strict=True))
+        moved = {name: np.zeros_like(arrays[name]) for name in ("data", "seg")}
+        for name, array in moved.items():
+            array[(..., *here)] = arrays[name][(..., *there)]
+        return {**arrays, **moved}
 
 
 class _Mirror(AbstractTransform):  # type: ignore[misc]
