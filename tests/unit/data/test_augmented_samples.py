@@ -17,7 +17,7 @@ from medmoe_cli.core.imaging.sample import Sample
 
 NOTHING = {
     f"{name}_probability": 0.0
-    for name in ("rotation", "scale", "elastic", "mirror", "gamma", "brightness", "contrast", "noise", "blur")
+    for name in ("rotation", "scale", "elastic", "shift", "mirror", "gamma", "brightness", "contrast", "noise", "blur")
 }
 EVERYTHING = AugmentConfig(**dict.fromkeys(NOTHING, 1.0))
 SIZE = 48
@@ -119,6 +119,26 @@ def test_image_label_and_valid_move_together() -> None:
         disagreement = np.abs(after.image[0] - after.label) > 0.5
         assert disagreement.mean() < 0.01
         assert 0.5 < after.label.sum() / label.sum() < 1.2
+
+
+@given(seed=st.integers(0, 2**31))
+@settings(max_examples=40)
+def test_a_shifted_picture_is_the_same_a_few_pixels_away(seed: int) -> None:
+    most = 6  # an eighth of 48 pixels
+    before = replace(sample(), valid=np.ones((SIZE, SIZE), bool))
+    config = AugmentConfig(**{**NOTHING, "shift_probability": 1.0, "shift": most / SIZE})
+    after = Augment(config, mirror_axes=())(before, seed)
+    assert before.label is not None
+    found = []
+    for down in range(-most, most + 1):
+        for right in range(-most, most + 1):
+            moved = np.roll(before.image, (down, right), (1, 2))
+            inside = np.roll(np.pad(np.ones((SIZE, SIZE), bool), most), (down, right), (0, 1))[most:-most, most:-most]
+            if (after.valid == inside).all() and (after.image == moved * inside).all():
+                assert after.label is not None
+                assert (after.label == np.roll(before.label, (down, right), (0, 1)) * inside).all()
+                found.append((down, right))
+    assert len(found) == 1
 
 
 def test_values_kept_as_they_are_may_leave_the_unit_range() -> None:
