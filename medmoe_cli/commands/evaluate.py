@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from medmoe_cli.commands.arguments import Workers
 from medmoe_cli.core.base.errors import ConfigError, MedMoEError, raise_all
 from medmoe_cli.session import Session, session_of
 
@@ -82,9 +83,7 @@ def evaluate(
     ignore_missing: Annotated[
         bool, typer.Option("--ignore-missing", help="Score the predicted cases although others are missing.")
     ] = False,
-    workers: Annotated[
-        int | None, typer.Option("--workers", "-j", min=1, help="Processes; chosen by cores and cases when not given.")
-    ] = None,
+    workers: Workers = None,
 ) -> None:
     """Score predictions: Dice, IoU, HD95, HD, NSD, ASSD and volume error, per case and class.
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from medmoe_cli.commands.arguments import Assignments, Data, PlannedDevice, Preset, Workers
 from medmoe_cli.session import session_of
 
 if TYPE_CHECKING:
@@ -32,21 +33,13 @@ _MEMBER_KEYS = ("slice_axis", "normalization", "channels", "mirror_axes", "label
 
 def plan(
     context: typer.Context,
-    data: Annotated[str, typer.Argument(help="A dataset's name in the workspace, or its folder.")],
+    data: Data,
     method: Annotated[str, typer.Option(help="The method to plan for, for instance moe-sam.")],
-    preset: Annotated[
-        str | None, typer.Option(help="A preset's name or YAML file; chosen by what is there when not given.")
-    ] = None,
+    preset: Preset = None,
     explain: Annotated[bool, typer.Option("--explain", help="Print the reason of every value, one line each.")] = False,
-    assignments: Annotated[
-        list[str] | None, typer.Option("--set", help="Override a value: --set plan.input_size=256; repeatable.")
-    ] = None,
-    device: Annotated[
-        str, typer.Option(help="Where training will run, for the batch size: auto, cpu, cuda or cuda:1.")
-    ] = "auto",
-    workers: Annotated[
-        int | None, typer.Option("--workers", "-j", min=1, help="Processes; chosen by cores and cases when not given.")
-    ] = None,
+    assignments: Assignments = None,
+    device: PlannedDevice = "auto",
+    workers: Workers = None,
 ) -> None:
     """Measure a dataset (fingerprint.json) and decide slice axis, input size, intensities, batch and more (a plan).
 

@@ -6,25 +6,18 @@ from typing import Annotated
 
 import typer
 
+from medmoe_cli.commands.arguments import Assignments, Data, PlannedDevice, Preset, Workers
 from medmoe_cli.session import session_of
 
 
 def preprocess(
     context: typer.Context,
-    data: Annotated[str, typer.Argument(help="A dataset's name in the workspace, or its folder.")],
+    data: Data,
     method: Annotated[str, typer.Option(help="The method to preprocess for, for instance moe-sam.")],
-    preset: Annotated[
-        str | None, typer.Option(help="A preset's name or YAML file; chosen by what is there when not given.")
-    ] = None,
-    assignments: Annotated[
-        list[str] | None, typer.Option("--set", help="Override a value: --set plan.input_size=256; repeatable.")
-    ] = None,
-    device: Annotated[
-        str, typer.Option(help="Where training will run, for the batch size: auto, cpu, cuda or cuda:1.")
-    ] = "auto",
-    workers: Annotated[
-        int | None, typer.Option("--workers", "-j", min=1, help="Processes; chosen by cores and cases when not given.")
-    ] = None,
+    preset: Preset = None,
+    assignments: Assignments = None,
+    device: PlannedDevice = "auto",
+    workers: Workers = None,
 ) -> None:
     """Put every training case onto the network's grid, one file per case; train does this itself when needed.
 

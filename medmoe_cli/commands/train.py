@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medmoe_cli.commands.arguments import Preset
 from medmoe_cli.session import session_of
 
 if TYPE_CHECKING:
@@ -20,9 +21,7 @@ def train(
     context: typer.Context,
     method: Annotated[str, typer.Option(help="The method to train: segmote, moe-sam, da-sam3 or sam-med3d-moe.")],
     data: Annotated[str, typer.Option(help="A dataset's name in the workspace, or its folder.")],
-    preset: Annotated[
-        str | None, typer.Option(help="A preset's name or YAML file; chosen by what is there when not given.")
-    ] = None,
+    preset: Preset = None,
     fold: Annotated[str, typer.Option(help="Which fold to hold out (0 to 4), or 'all' to train on every case.")] = "0",
     name: Annotated[
         str | None, typer.Option(help="The run's name. Default: run-001, run-002 and so on; with --resume the newest.")

@@ -180,12 +180,16 @@ class _Shift(AbstractTransform):  # type: ignore[misc]
             return arrays
         size = arrays["data"].shape[2:]
         steps = [round(np.random.uniform(-self.most, self.most) * length) for length in size]  # noqa: NPY002
-        here = tuple(slice(max(step, 0), length + min(step, 0)) for step, length in zip(steps, size, strict=True))
-        there = tuple(slice(max(-step, 0), length + min(-step, 0)) for step, length in zip(steps, size, strict=True))
         moved = {name: np.zeros_like(arrays[name]) for name in ("data", "seg")}
         for name, array in moved.items():
-            array[(..., *here)] = arrays[name][(..., *there)]
+            array[_overlap(size, steps)] = arrays[name][_overlap(size, [-step for step in steps])]
         return {**arrays, **moved}
+
+
+def _overlap(size: Sequence[int], steps: Sequence[int]) -> tuple[slice, ...]:
+    """Where (1, C, *S) and itself moved by `steps` overlap, in the moved one."""
+    inside = [slice(max(step, 0), length + min(step, 0)) for step, length in zip(steps, size, strict=True)]
+    return (slice(None), slice(None), *inside)
 
 
 class _Mirror(AbstractTransform):  # type: ignore[misc]

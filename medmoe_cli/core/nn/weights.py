@@ -11,7 +11,7 @@ import re
 import struct
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError  # noqa: TID251 - torch raises it; nothing is unpickled here
@@ -203,6 +203,21 @@ def load_into(
         missing=tuple(name for name in own if name not in fitting),
         unexpected=tuple(name for name in tensors if name not in own),
     )
+
+
+def refuse_missing(missing: Sequence[str], *, name: str) -> None:
+    """Refuse a backbone that lacks tensors.
+
+    Raises:
+        CheckpointError: it does; the first ones are named.
+    """
+    if missing:
+        raise CheckpointError(
+            f"{len(missing)} tensors are missing",
+            where=f"backbone '{name}'",
+            why=", ".join(missing[:3]) + (" and more" if len(missing) > 3 else ""),
+            fix=f"medmoe models show {name}",
+        )
 
 
 def _read_torch(path: Path, *, allow_namespace: bool) -> object:

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import Sam3Model
 from transformers.models.sam3.modeling_sam3 import Sam3DetrEncoderLayer
 
-from medmoe_cli.core.base.errors import CheckpointError, ConfigError
+from medmoe_cli.core.base.errors import ConfigError
 from medmoe_cli.core.config.sam3 import Sam3Sizes
 from medmoe_cli.core.models.da_sam3.config import DaSam3Config
 from medmoe_cli.core.models.da_sam3.layer import DualAdaptiveLayer
@@ -17,7 +17,7 @@ from medmoe_cli.core.models.da_sam3.router import ExpertRouter
 from medmoe_cli.core.nn.moe import Experts, LowRankExperts
 from medmoe_cli.core.nn.moe.experts import Activation
 from medmoe_cli.core.nn.sam3.source import SIZES, TOKENIZER, unpack_sizes
-from medmoe_cli.core.nn.weights import KeyReport, load_into
+from medmoe_cli.core.nn.weights import KeyReport, load_into, refuse_missing
 
 # Keys of the `model` section that give the small SAM3 its sizes, where they are called otherwise than the sizes.
 _KEYS = {"patch": "patch_size"}
@@ -52,13 +52,7 @@ def load_backbone_tensors(sam3: Sam3Model, tensors: Mapping[str, Tensor], *, siz
         )
     weights = {key: tensor for key, tensor in tensors.items() if key not in {SIZES, TOKENIZER}}
     report = load_into(sam3, weights, where=f"backbone '{name}'")
-    if report.missing:
-        raise CheckpointError(
-            f"{len(report.missing)} tensors are missing",
-            where=f"backbone '{name}'",
-            why=", ".join(report.missing[:3]) + (" and more" if len(report.missing) > 3 else ""),
-            fix=f"medmoe models show {name}",
-        )
+    refuse_missing(report.missing, name=name)
     return report
 
 

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from medmoe_cli.core.base.errors import CheckpointError, ConfigError
+from medmoe_cli.core.base.errors import ConfigError
 from medmoe_cli.core.models.moe_sam.config import MoeSamConfig
 from medmoe_cli.core.nn.sam2d import AdapterSpec, ConvStem, SamEncoder, SamSize, resize_table, sam_size
-from medmoe_cli.core.nn.weights import KeyReport, load_into
+from medmoe_cli.core.nn.weights import KeyReport, load_into, refuse_missing
 
 SAM_PARTS = ("image_encoder.", "prompt_encoder.", "mask_decoder.")
 SAM_MASKS = 4  # mask tokens that SAM's weights have
@@ -86,13 +86,7 @@ def load_sam(model: nn.Module, tensors: Mapping[str, Tensor], *, name: str) -> K
         parts[_TOKENS] = tokens
     report = load_into(model, parts, resize=resize_table, where=f"backbone '{name}'")
     missing = [key for key in report.missing if key.startswith(SAM_PARTS) and not _is_own(key)]
-    if missing:
-        raise CheckpointError(
-            f"{len(missing)} tensors are missing",
-            where=f"backbone '{name}'",
-            why=", ".join(missing[:3]) + (" and more" if len(missing) > 3 else ""),
-            fix=f"medmoe models show {name}",
-        )
+    refuse_missing(missing, name=name)
     return report
 
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from medmoe_cli.core.base.errors import CheckpointError, ConfigError
+from medmoe_cli.core.base.errors import ConfigError
 from medmoe_cli.core.models.segmote.config import SegmoteConfig
 from medmoe_cli.core.models.segmote.tiny import TinyEncoder
 from medmoe_cli.core.nn.sam2d import SamEncoder, SamSize, resize_table, sam_size
-from medmoe_cli.core.nn.weights import KeyReport, load_into
+from medmoe_cli.core.nn.weights import KeyReport, load_into, refuse_missing
 
 BACKBONE_PARTS = ("image_encoder.", "prompt_encoder.", "mask_decoder.")
 
@@ -85,11 +85,5 @@ def load_backbone_tensors(model: nn.Module, tensors: Mapping[str, Tensor], *, na
     parts = {key: tensor for key, tensor in tensors.items() if key.startswith(BACKBONE_PARTS)}
     report = load_into(model, parts, resize=resize_table, where=f"backbone '{name}'")
     missing = [key for key in report.missing if key.startswith(BACKBONE_PARTS)]
-    if missing:
-        raise CheckpointError(
-            f"{len(missing)} tensors are missing",
-            where=f"backbone '{name}'",
-            why=", ".join(missing[:3]) + (" and more" if len(missing) > 3 else ""),
-            fix=f"medmoe models show {name}",
-        )
+    refuse_missing(missing, name=name)
     return report
