@@ -2,7 +2,8 @@
 
     python benchmarks/text_decides.py --data DATA [-m RUN] [--steps N] [--preset da-sam3-tiny] [--workspace DIR]
 
-Without -m a run is trained first, and its CPU time printed. Every validation slice is asked for every class by name:
+Without -m a run is trained first, and its CPU time printed. --threshold and --presence take the place of the model's
+own; several thresholds or presences are measured side by side. Every validation slice is asked for every class by name:
 - decided: of the names of present organs, in images that show at least three, the share whose mask covers more pixels
   of the organ named than of any other;
 - silent: of the names of organs that are not in the image (slices without any label included), the share that is
@@ -17,6 +18,7 @@ import resource
 import subprocess
 import sys
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -76,7 +78,9 @@ def count(masks: NDArray[np.bool_], label: NDArray[np.integer], values: list[int
             found[value].decided.append(overlaps[value] > rest)
 
 
-def measure(run: str, *, workspace: Workspace, device: str) -> None:
+def measure(
+    run: str, *, workspace: Workspace, device: str, thresholds: Sequence[float], presences: Sequence[float]
+) -> None:
     torch.set_num_threads(1)
     folder = find_model(run, workspace=workspace)
     model = load_model(folder, workspace=workspace)
@@ -101,19 +105,31 @@ def measure(run: str, *, workspace: Workspace, device: str) -> None:
     asked = collate(
         [QueryPrompt(class_index=index) for index in range(len(names))], mask_size=model.segmenter.mask_size
     )
-    found: dict[int, Counts] = defaultdict(Counts)
+    rules = [
+        (threshold, presence)
+        for threshold in thresholds or [model.predict.threshold]
+        for presence in presences or [model.predict.presence]
+    ]
+    found: dict[tuple[float, float], dict[int, Counts]] = {rule: defaultdict(Counts) for rule in rules}
     for index in range(len(source)):
         sample = source.load(index, seed=None)
         (features,) = inference.encode([sample.image])
         answer = inference.answer(features, asked)
-        masks = answer.probabilities[:, 0] >= model.predict.threshold
-        if answer.scores is not None:
-            masks &= (answer.scores >= model.predict.presence)[:, None, None]
         assert sample.label is not None
-        count(masks & sample.valid, sample.label, values, found)
+        for (threshold, presence), counts in found.items():
+            masks = answer.probabilities[:, 0] >= threshold
+            if answer.scores is not None:
+                masks &= (answer.scores >= presence)[:, None, None]
+            count(masks & sample.valid, sample.label, values, counts)
     print(f"{run}: {len(source)} validation slices of {len(cases)} cases")
+    for (threshold, presence), counts in found.items():
+        print(f"threshold {threshold}, presence {presence}")
+        show(dict(zip(names, values, strict=True)), counts)
+
+
+def show(labels: Mapping[str, int], found: Mapping[int, Counts]) -> None:
     print(f"{'class':32s} {'Dice':>6s} {'decided':>16s} {'silent':>16s}")
-    for name, value in zip(names, values, strict=True):
+    for name, value in labels.items():
         own = found[value]
         mean = f"{np.mean(own.dice):6.3f}" if own.dice else "     -"
         print(f"{name:32s} {mean} {share(own.decided):>16s} {share(own.silent):>16s}")
@@ -152,11 +168,19 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], help="section.key=value, as train takes it")
     parser.add_argument("--workspace", type=Path)
     parser.add_argument("-d", "--device", default="cpu")
+    parser.add_argument("--threshold", type=float, nargs="+", default=[])
+    parser.add_argument("--presence", type=float, nargs="+", default=[])
     given = parser.parse_args()
     if given.model is None and given.data is None:
         parser.error("name a run with -m, or a dataset with --data")
     workspace = find_workspace(given.workspace)
-    measure(given.model or train(given, workspace), workspace=workspace, device=given.device)
+    measure(
+        given.model or train(given, workspace),
+        workspace=workspace,
+        device=given.device,
+        thresholds=given.threshold,
+        presences=given.presence,
+    )
 
 
 if __name__ == "__main__":
