@@ -123,7 +123,10 @@ def _measure_prompted(
 
 
 def _answered(segmenter: Segmenter, output: Output) -> Tensor:
-    """The masks that prediction would give, bool (Q, *S): empty where the model says that nothing is there."""
+    """Masks above one half, bool (Q, *S): empty where the model says that nothing is there.
+
+    Prediction may have other thresholds, and names may compete there; for choosing a checkpoint one half is enough.
+    """
     answered = (output.logits > 0).squeeze(1)
     if segmenter.scores_are_presence and output.scores is not None:
         there_Q = output.scores >= _PRESENT
