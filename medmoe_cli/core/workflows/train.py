@@ -5,24 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
-from numpy.typing import NDArray
 
 from medmoe_cli.core.base import atomic, jsonio
 from medmoe_cli.core.base.errors import CheckpointError, ConfigError, DataError
 from medmoe_cli.core.base.lock import exclusive
 from medmoe_cli.core.base.progress import Reporter, Silent
 from medmoe_cli.core.base.seeds import derive_seed
-from medmoe_cli.core.base.suggest import did_you_mean
 from medmoe_cli.core.base.workspace import Workspace
 from medmoe_cli.core.config.plan import Plan
-from medmoe_cli.core.config.presets import Resolved, resolved_yaml
+from medmoe_cli.core.config.presets import resolved_yaml
 from medmoe_cli.core.data.dataset import Case, Dataset
 from medmoe_cli.core.data.splits import Split, split
 from medmoe_cli.core.engine import optim
@@ -33,13 +29,12 @@ from medmoe_cli.core.engine.job import Job, Trained
 from medmoe_cli.core.engine.measure import MadeUp, measure_step
 from medmoe_cli.core.engine.signals import StopFlag
 from medmoe_cli.core.engine.trainer import Trainer
-from medmoe_cli.core.imaging.sample import SampleSource
 from medmoe_cli.core.models.registry import method as find_method
 from medmoe_cli.core.nn.segmenter import Segmenter
 from medmoe_cli.core.nn.weights import load_into, load_tensors
 from medmoe_cli.core.reporting.curves import draw_progress
 from medmoe_cli.core.workflows.check import ensure_checked
-from medmoe_cli.core.workflows.configure import ChosenPreset, choose_preset, configure
+from medmoe_cli.core.workflows.configure import choose_preset
 from medmoe_cli.core.workflows.model_files.model_folder import best_checkpoint
 from medmoe_cli.core.workflows.model_files.run_folder import (
     CHECKPOINTS,
@@ -47,38 +42,24 @@ from medmoe_cli.core.workflows.model_files.run_folder import (
     DATASET_NAME,
     PLAN_NAME,
     RunFolder,
-    find_resumable,
     fold_folder,
     next_run_name,
-    read_config,
-    read_plan,
 )
 from medmoe_cli.core.workflows.model_files.run_identity import run_identity
 from medmoe_cli.core.workflows.model_files.run_record import RunRecorder
 from medmoe_cli.core.workflows.model_files.starting_weights import starting_tensors
 from medmoe_cli.core.workflows.named_dataset import named_dataset
-from medmoe_cli.core.workflows.plan import Planned, ensure_plan
+from medmoe_cli.core.workflows.plan import Planned
 from medmoe_cli.core.workflows.predicting.answering import ready
 from medmoe_cli.core.workflows.preprocess import Ready, ensure_preprocessed, finished
-from medmoe_cli.core.workflows.samples.absent_draws import absent_weights
-from medmoe_cli.core.workflows.samples.collections import CollectionSources, collection_sources
-from medmoe_cli.core.workflows.samples.slices import SliceSources, slice_sources
-from medmoe_cli.core.workflows.samples.volumes import VolumeSources, volume_sources
+from medmoe_cli.core.workflows.samples.fold import FoldSamples, fold_samples
 from medmoe_cli.core.workflows.scoring.validate import Validation, run_validate
 from medmoe_cli.core.workflows.train_options import StageParameters, TrainOptions, TrainResult
+from medmoe_cli.core.workflows.train_setup import Setup, begins, plan_training, set_up, workers_of
 
 __all__ = ["StageParameters", "TrainOptions", "TrainResult", "run_train"]
 
 _REDRAW_S = 30.0  # progress.png at most so often
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Samples:
-    train: SampleSource
-    validation: SampleSource
-    split: Split
-    content: str
-    draw_weights: NDArray[np.float64] | None = None
 
 
 def run_train(*, workspace: Workspace, options: TrainOptions, reporter: Reporter) -> TrainResult:
@@ -93,31 +74,29 @@ def run_train(*, workspace: Workspace, options: TrainOptions, reporter: Reporter
     """
     with RunRecorder("train", folder=None, reporter=reporter, arguments=jsonio.plain(options)) as run:
         if not options.resume:
-            _preset(workspace, options, None)  # a typo is said before the data are looked at
+            choose_preset(workspace, options.method, options.preset)  # a typo is said before the data are looked at
         dataset = named_dataset(workspace, options.data)
-        begun = _begun(workspace, dataset, options) if options.resume else None
-        chosen = _preset(workspace, options, begun)
-        resolved = _configure(chosen, options)
-        run.seed = resolved.train.seed
-        compute = resolve_compute(options.device, resolved.train.precision)
+        setup = set_up(workspace, dataset, options)
+        run.seed = setup.resolved.train.seed
+        compute = resolve_compute(options.device, setup.resolved.train.precision)
         fabric = start_fabric(compute, num_devices=options.devices)
         inner: Reporter = run if fabric.is_global_zero else Silent()
         with fabric.rank_zero_first():
             if not options.dry_run:
-                ensure_checked(workspace=workspace, data=options.data, workers=_workers(resolved), reporter=inner)
-            planned = _plan(workspace, dataset, resolved, options, begun, inner)
-        if options.stage is not None and begun is None and not _begins(options.stage, planned.plan, resolved):
+                workers = workers_of(setup.resolved)
+                ensure_checked(workspace=workspace, data=options.data, workers=workers, reporter=inner)
+            planned = plan_training(setup, workspace=workspace, dataset=dataset, options=options, reporter=inner)
+        named = options.stage if setup.begun is None else None
+        if named is not None and not begins(named, planned.plan, setup.resolved):  # it goes on with a run
             options = replace(options, resume=True)
-            begun = _begun(workspace, dataset, options)
-            chosen = _preset(workspace, options, begun)
-            resolved = _configure(chosen, options)
-            run.seed = resolved.train.seed
+            setup = set_up(workspace, dataset, options)
+            run.seed = setup.resolved.train.seed
             with fabric.rank_zero_first():
-                planned = _plan(workspace, dataset, resolved, options, begun, inner)
-        training = _Training(workspace, options, chosen, resolved, planned, compute, fabric, inner)
+                planned = plan_training(setup, workspace=workspace, dataset=dataset, options=options, reporter=inner)
+        training = _Training(workspace, options, setup, planned, compute, fabric, inner)
         if options.dry_run:
             return training.dry_run()
-        return training.run(begun, run)
+        return training.run(run)
 
 
 class _Training:
@@ -127,30 +106,29 @@ class _Training:
         self,
         workspace: Workspace,
         options: TrainOptions,
-        chosen: ChosenPreset,
-        resolved: Resolved,
+        setup: Setup,
         planned: Planned,
         compute: Compute,
         fabric: Fabric,
         reporter: Reporter,
     ) -> None:
-        self.workspace, self.options, self.chosen, self.resolved = workspace, options, chosen, resolved
+        self.workspace, self.options, self.setup, self.resolved = workspace, options, setup, setup.resolved
         self.planned, self.plan, self.dataset = planned, planned.plan, planned.dataset
         self.compute, self.fabric, self.reporter = compute, fabric, reporter
 
-    def run(self, begun: RunFolder | None, record: RunRecorder) -> TrainResult:
+    def run(self, record: RunRecorder) -> TrainResult:
         """Train, then validate the best checkpoint."""
         with self.fabric.rank_zero_first():
-            ready = ensure_preprocessed(self.planned, workers=_workers(self.resolved), reporter=self.reporter)
+            ready = ensure_preprocessed(self.planned, workers=workers_of(self.resolved), reporter=self.reporter)
         segmenter = self._build()
         samples = self._samples(segmenter, ready)
         parameters = _parameter_report(segmenter)
-        folder = begun or self._new_folder()
+        folder = self.setup.begun or self._new_folder()
         with ExitStack() as stack:
             if self.fabric.is_global_zero:
                 stack.enter_context(exclusive(folder.path))
                 atomic.sweep(folder.path)
-            checkpoint = self._open(folder, resume=begun is not None)
+            checkpoint = self._open(folder, resume=self.setup.begun is not None)
             self.fabric.barrier()
             stop = stack.enter_context(StopFlag())
             job = self._job(segmenter, samples, folder)
@@ -170,7 +148,7 @@ class _Training:
             run=folder.name,
             folder=folder.path,
             preset=self.resolved.preset,
-            preset_why=self.chosen.why,
+            preset_why=self.setup.chosen.why,
             plan=self.plan,
             parameters=parameters,
             num_train=len(samples.train),
@@ -197,7 +175,7 @@ class _Training:
             shape=(self.plan.input_size,) * self.plan.dims,
             values=_values(self.plan),
         )
-        everything = samples or _Samples(train=made_up, validation=made_up, split=Split((), ()), content="")
+        everything = samples or FoldSamples(train=made_up, validation=made_up, split=Split((), ()), content="")
         job = self._job(segmenter, replace(everything, train=made_up), None)
         cost = measure_step(job, fabric=self.fabric)
         train = self.resolved.train
@@ -208,7 +186,7 @@ class _Training:
             run="",
             folder=None,
             preset=self.resolved.preset,
-            preset_why=self.chosen.why,
+            preset_why=self.setup.chosen.why,
             plan=self.plan,
             parameters=parameters,
             num_train=None if samples is None else len(samples.train),
@@ -220,47 +198,18 @@ class _Training:
             is_main=self.fabric.is_global_zero,
         )
 
-    def _samples(self, segmenter: Segmenter, ready: Ready, *, write: bool = True) -> _Samples:
+    def _samples(self, segmenter: Segmenter, ready: Ready, *, write: bool = True) -> FoldSamples:
         cases = split(self.dataset, self.options.fold, folder=self.planned.folder if write else None)
-        sources = self._sources(segmenter, ready, cases)
-        self.reporter.info(sources.line)
-        return _Samples(
-            train=sources.train,
-            validation=sources.validation,
-            split=cases,
-            content=ready.content,
-            draw_weights=sources.weights
-            if isinstance(sources, CollectionSources)
-            else absent_weights(sources.train, _values(self.plan), share=segmenter.stages()[0].absent_share),
-        )
-
-    def _sources(
-        self, segmenter: Segmenter, ready: Ready, cases: Split
-    ) -> SliceSources | VolumeSources | CollectionSources:
-        store, records = ready.store, ready.records
-        if self.dataset.members:
-            return collection_sources(
-                dataset=self.dataset,
-                plan=self.plan,
-                ready=ready,
-                cases=cases,
-                train=self.resolved.train,
-                augment=self.resolved.augment,
-                task=segmenter.stages()[0].task,
-            )
-        if self.plan.dims == 3:
-            return volume_sources(
-                store=store, records=records, cases=cases, plan=self.plan, augment=self.resolved.augment
-            )
-        return slice_sources(
-            store=store,
-            records=records,
-            cases=cases,
+        samples = fold_samples(
+            dataset=self.dataset,
             plan=self.plan,
-            train=self.resolved.train,
-            augment=self.resolved.augment,
-            task=segmenter.stages()[0].task,
+            resolved=self.resolved,
+            ready=ready,
+            cases=cases,
+            stage=segmenter.stages()[0],
         )
+        self.reporter.info(samples.line)
+        return samples
 
     def _build(self) -> Segmenter:
         """The network; its random weights come from the run's seed."""
@@ -305,7 +254,7 @@ class _Training:
             atomic.write_text(folder.path / CONFIG_NAME, resolved_yaml(self.resolved, header=header))
         return None
 
-    def _job(self, segmenter: Segmenter, samples: _Samples, folder: RunFolder | None) -> Job:
+    def _job(self, segmenter: Segmenter, samples: FoldSamples, folder: RunFolder | None) -> Job:
         path = folder.path if folder is not None else Path()
         return Job(
             segmenter=segmenter,
@@ -342,7 +291,7 @@ class _Training:
         draw_progress(folder.path / "log.jsonl", folder.path / "progress.png", title=folder.name, class_names=names)
 
     def _validate(
-        self, segmenter: Segmenter, samples: _Samples, folder: RunFolder, trained: Trained, stop: StopFlag
+        self, segmenter: Segmenter, samples: FoldSamples, folder: RunFolder, trained: Trained, stop: StopFlag
     ) -> Validation:
         """Predict and score the fold's validation cases with the best checkpoint, at native resolution."""
         best = best_checkpoint(folder.path, self.reporter)
@@ -381,11 +330,6 @@ class _Redraw:
             self._last = time.monotonic()
 
 
-def _workers(resolved: Resolved) -> int | None:
-    """Processes for checking and preprocessing: none where training has none, else what they choose."""
-    return None if resolved.train.workers else 1
-
-
 def _content_key(plan: Plan, content: str) -> str:
     """What the network is shown depends on: cached features of slices with neighbours are not those without."""
     context = f" context {plan.context_slices}" if plan.context_slices else ""
@@ -395,73 +339,6 @@ def _content_key(plan: Plan, content: str) -> str:
 
 def _nothing() -> None:
     """Nothing to redraw."""
-
-
-def _begun(workspace: Workspace, dataset: Dataset, options: TrainOptions) -> RunFolder:
-    return find_resumable(workspace, dataset=dataset.name, method=options.method, run=options.name, fold=options.fold)
-
-
-def _preset(workspace: Workspace, options: TrainOptions, begun: RunFolder | None) -> ChosenPreset:
-    """A resumed run's own configuration unless a preset is named; else as for every verb."""
-    if begun is not None and options.preset is None:
-        return ChosenPreset(preset=read_config(begun.path), why="the run's own configuration")
-    return choose_preset(workspace, options.method, options.preset)
-
-
-def _begins(stage: str, plan: Plan, resolved: Resolved) -> bool:
-    """True when that is the method's first stage; its network is laid out without memory to tell.
-
-    Raises:
-        ConfigError: no stage of that name.
-    """
-    with torch.device("meta"):
-        stages = find_method(plan.method).build(resolved.model, plan, restore=True).stages()
-    names = [one.name for one in stages]
-    if stage not in names:
-        raise ConfigError(f"no stage '{stage}'", why=did_you_mean(stage, names), fix=f"--stage {' or '.join(names)}")
-    return stage == names[0]
-
-
-def _configure(chosen: ChosenPreset, options: TrainOptions) -> Resolved:
-    flags: dict[str, tuple[str, Any]] = {
-        "train.epochs": ("--epochs", options.epochs),
-        "train.steps": ("--steps", options.steps),
-        "train.precision": ("--precision", options.precision),
-    }
-    return configure(chosen, assignments=options.assignments, flags=flags)
-
-
-def _plan(
-    workspace: Workspace,
-    dataset: Dataset,
-    resolved: Resolved,
-    options: TrainOptions,
-    begun: RunFolder | None,
-    reporter: Reporter,
-) -> Planned:
-    """The plan: a resumed run keeps its own, as long as it fits the data and what was asked for now."""
-    planned = ensure_plan(
-        workspace=workspace,
-        dataset=dataset,
-        method=options.method,
-        preset=resolved.preset,
-        overrides=resolved.plan,
-        device=options.device,
-        workers=_workers(resolved),
-        reporter=reporter,
-        write=not options.dry_run,
-    )
-    if begun is None:
-        return planned
-    own = read_plan(begun.path)
-    if own.fingerprint_sha256 != planned.plan.fingerprint_sha256:
-        raise CheckpointError(
-            "cannot resume with other settings or data",
-            where=begun.path,
-            why=f"data.fingerprint: {own.fingerprint_sha256[:16]} then, {planned.plan.fingerprint_sha256[:16]} now",
-            fix="restore the dataset, or train a new run with --name NAME",
-        )
-    return replace(planned, plan=own)
 
 
 def _parameter_report(segmenter: Segmenter) -> tuple[StageParameters, ...]:
