@@ -120,7 +120,11 @@ def _show_training(console: Console, result: TrainResult) -> None:
     _show_parameters(console, result)
     trained, validation = result.trained, result.validation
     if trained is not None:
-        best = "" if trained.best_dice is None else f", best Dice on the network's grid {trained.best_dice:.3f}"
+        best = (
+            ""
+            if trained.best_dice is None
+            else f", best validation score on the network's grid {trained.best_dice:.3f}"
+        )
         console.print(f"{trained.steps} steps in {trained.seconds / 60:.1f} min{best}; model: {trained.checkpoint}")
     if validation is not None and not validation.ways:
         rows: list[list[str | float | None]] = [[name, dice] for name, dice in validation.dice_per_class.items()]

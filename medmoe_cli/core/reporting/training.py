@@ -9,11 +9,12 @@ import numpy as np
 
 from medmoe_cli.core.reporting.curves import Curves, draw_dice, draw_losses, draw_variety
 from medmoe_cli.core.reporting.figures import new_figure, png_of
-from medmoe_cli.core.reporting.numbers import count, duration, listed, ratio
+from medmoe_cli.core.reporting.numbers import count, duration, listed, percent, ratio
 from medmoe_cli.core.reporting.page import Block, Missing, Picture, Text
 from medmoe_cli.core.reporting.variety import effective_number
 
 _EVEN = 1e-3
+_ABSENT = "absent"  # what the log calls names that are asked for and not there
 
 
 def training_blocks(curves: Curves) -> tuple[Block, ...]:
@@ -49,13 +50,19 @@ def _story(curves: Curves) -> str:
     if best:
         text += (
             f". The weights kept are those of epoch {best[-1]['epoch']}, the best on the validation cases "
-            f"(mean {_score(best[-1])}, slice by slice)"
+            f"({_score(best[-1])}, slice by slice)"
         )
     return text + "."
 
 
 def _score(line: Mapping[str, Any]) -> str:
-    return f"Dice {ratio(float(line['validation']['score']))}"
+    """Dice of what is there, and how often what is not there was left empty where that was asked."""
+    validation = line["validation"]
+    kinds = {kind: float(value) for kind, value in validation["dice"].items() if kind != _ABSENT}
+    if _ABSENT not in validation["dice"] or not kinds:
+        return f"mean Dice {ratio(float(validation['score']))}"
+    silent = percent(float(validation["dice"][_ABSENT]))
+    return f"mean Dice {ratio(sum(kinds.values()) / len(kinds))}; {silent} of the names of absent structures left empty"
 
 
 def _validated(curves: Curves) -> list[Mapping[str, Any]]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from medmoe_cli.core.nn.moe.routers import pass_through
+from medmoe_cli.core.nn.moe.routers import choose_experts, pass_through
 from medmoe_cli.core.nn.moe.routing import Routing
 
 
@@ -35,12 +35,8 @@ def balance_loss(routing: Routing) -> Tensor:
 
 def settled_load(routing: Routing) -> Tensor:
     """(E,) number of items that each expert would receive without noise, with the gradient of their probabilities."""
-    logits_NE = routing.logits.float()
-    num_experts, num_active = logits_NE.shape[-1], routing.indices.shape[-1]
-    order_NE = logits_NE.detach().sort(dim=-1, descending=True, stable=True).indices
-    counts_E = torch.bincount(order_NE[..., :num_active].flatten(), minlength=num_experts).float()
-    shares_E = logits_NE.softmax(-1).flatten(0, -2).sum(0)
-    return pass_through(counts_E, num_active * shares_E)
+    settled = choose_experts(routing.logits.float().flatten(0, -2), num_active=routing.indices.shape[-1])
+    return pass_through(settled.load, routing.indices.shape[-1] * importance(settled))
 
 
 def entropy(routing: Routing) -> Tensor:
