@@ -53,8 +53,8 @@ class TestSegmoteFrozen(SegmenterContract):
         winner = torch.arange(32) % 4 if intended else torch.zeros(32, dtype=torch.long)
         logits = 10 * F.one_hot(winner, 4).float()
         layers: dict[str, Routing] = {name: choose_experts(logits, num_active=1) for name in ("layer1", "layer2")}
-        weights, _ = choose_token(logits[:8])
-        losses = balance_losses(layers, weights, expert_weight=1.0, token_weight=1.0)
+        _, choice = choose_token(logits[:8])
+        losses = balance_losses(layers, choice, expert_weight=1.0, token_weight=1.0)
         return {name: float(loss) for name, loss in losses.items()}
 
     def step_zero(self) -> tuple[Tensor, Tensor]:

@@ -23,7 +23,6 @@ from medmoe_cli.core.nn.moe import (
     importance,
     select_above,
     settled_load,
-    usage_loss,
 )
 
 
@@ -314,11 +313,6 @@ def test_one_token_is_chosen_with_a_gradient_for_all() -> None:
     (weights * torch.tensor([1.0, 2.0, 3.0])).sum().backward()
     assert scores.grad is not None
     assert (scores.grad != 0).all()
-
-
-def test_token_usage_is_balanced_when_every_token_is_used_alike() -> None:
-    assert float(usage_loss(torch.eye(4).repeat(2, 1))) == pytest.approx(0, abs=1e-9)
-    assert float(usage_loss(torch.eye(4)[:1].repeat(8, 1))) == pytest.approx(3)
 
 
 @pytest.mark.parametrize("num_active", [0, 5])

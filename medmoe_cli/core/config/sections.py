@@ -67,6 +67,13 @@ class TrainConfig(Section):
     queries_per_image: int = Field(
         default=2, ge=1, description="instances asked for per image and step (prompted task)"
     )
+    box_jitter: float = Field(
+        default=0.1,
+        ge=0,
+        lt=0.5,
+        description="most that an edge of a training box moves, as a share of the box's side: a model that saw tight "
+        "boxes alone follows the box where the image says otherwise",
+    )
     empty_slices: float | None = Field(
         default=None,
         ge=0,

@@ -14,8 +14,6 @@ from medmoe_cli.core.nn.segmenter import PromptKind, Stage
 
 __all__ = ["PromptChooser", "QueryPrompt", "corrected", "training_chooser", "validation_choosers"]
 
-_BOX_JITTER = 0.1  # of the box's side
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PromptChooser:
@@ -27,6 +25,7 @@ class PromptChooser:
         prior_mix: for queries of kind 'none', the probability of a 'mask' or 'text' prior.
         mask_size: the decoder's mask grid.
         random: draw the point and the box's jitter; False gives the central point and the tight box.
+        jitter: most that an edge of a drawn box moves, as a fraction of the box's side.
     """
 
     name: str
@@ -34,6 +33,7 @@ class PromptChooser:
     prior_mix: Mapping[PromptKind, float] = field(default_factory=dict)
     mask_size: tuple[int, ...]
     random: bool
+    jitter: float = 0.1
 
     @property
     def text_only(self) -> bool:
@@ -56,14 +56,16 @@ class PromptChooser:
             mask,
             rng=rng if self.random else None,
             class_index=class_index,
-            jitter=_BOX_JITTER,
+            jitter=self.jitter,
             mask_size=self.mask_size,
         )
 
 
-def training_chooser(stage: Stage, mask_size: tuple[int, ...]) -> PromptChooser:
+def training_chooser(stage: Stage, mask_size: tuple[int, ...], *, jitter: float) -> PromptChooser:
     """The stage's mix of first prompts."""
-    return PromptChooser(name="mix", mix=stage.prompt_mix, prior_mix=stage.prior_mix, mask_size=mask_size, random=True)
+    return PromptChooser(
+        name="mix", mix=stage.prompt_mix, prior_mix=stage.prior_mix, mask_size=mask_size, random=True, jitter=jitter
+    )
 
 
 def validation_choosers(

@@ -24,7 +24,9 @@ def training_samples(job: Job, stage: Stage, cache: FeatureCache | None) -> Load
         values=job.values,
         seed=job.config.seed,
         max_queries=job.config.queries_per_image,
-        choosers=(training_chooser(stage, job.segmenter.mask_size),) if stage.task == "prompted" else (),
+        choosers=(training_chooser(stage, job.segmenter.mask_size, jitter=job.config.box_jitter),)
+        if stage.task == "prompted"
+        else (),
         cache=cache,
         augment=cache is None,
         absent_share=stage.absent_share,

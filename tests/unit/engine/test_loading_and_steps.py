@@ -33,7 +33,7 @@ def loading(source: DiscSource, *, max_queries: int | None = 8, augment: bool = 
         values=tuple(range(1, source.classes_ + 1)),
         seed=5,
         max_queries=max_queries,
-        choosers=(training_chooser(PROMPTED, (8, 8)),),
+        choosers=(training_chooser(PROMPTED, (8, 8), jitter=0.1),),
         cache=None,
         augment=augment,
     )
@@ -178,7 +178,7 @@ def kinds_drawn(chooser: PromptChooser, mask: NDArray[np.bool_]) -> dict[str, fl
 
 
 def test_first_prompts_follow_the_mix_and_the_priors() -> None:
-    share = kinds_drawn(training_chooser(PROMPTED, (8, 8)), MASK)
+    share = kinds_drawn(training_chooser(PROMPTED, (8, 8), jitter=0.1), MASK)
     # box .4, point .3, text .1, none .2 of which mask .4, text .3, none .3
     expected = {"box": 0.4, "point": 0.3, "text": 0.1 + 0.06, "mask": 0.08, "nothing": 0.06}
     for kind, wanted in expected.items():

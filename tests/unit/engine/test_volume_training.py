@@ -142,7 +142,7 @@ def batches(source: SampleSource, indices: list[int], *, epoch: int = 0) -> Iter
         values=(1, 2),
         seed=3,
         max_queries=4,
-        choosers=(training_chooser(VOLUME_STAGE, (8, 8, 8)),),
+        choosers=(training_chooser(VOLUME_STAGE, (8, 8, 8), jitter=0.1),),
         cache=None,
         augment=True,
     )

@@ -16,7 +16,7 @@ from medmoe_cli.core.models.segmote.mote import (
     balance_losses,
     choose_token,
 )
-from medmoe_cli.core.nn.moe import choose_experts, usage_loss
+from medmoe_cli.core.nn.moe import choose_experts
 from tests.tools.segmote import small_segmote
 
 
@@ -107,22 +107,29 @@ def test_the_chosen_token_is_the_most_confident_one_and_all_can_learn() -> None:
 def test_token_balance_takes_images_from_the_token_that_has_all() -> None:
     confidence = torch.tensor([[1.0, 0.0, 0.0, 0.0]] * 8, requires_grad=True)
     for _ in range(200):
-        noisy = confidence + 0.1 * torch.randn(confidence.shape, generator=torch.Generator().manual_seed(0))
-        weights, _ = choose_token(noisy)
-        (gradient,) = torch.autograd.grad(usage_loss(weights), confidence)
+        varied = confidence + 0.1 * torch.randn(confidence.shape, generator=torch.Generator().manual_seed(0))
+        _, choice = choose_token(varied)
+        losses = balance_losses({}, choice, expert_weight=0, token_weight=1)
+        (gradient,) = torch.autograd.grad(losses["token_balance"], confidence)
         confidence = (confidence - 0.1 * gradient).detach().requires_grad_(True)
-    _, routing = choose_token(noisy.detach())
+    _, routing = choose_token(varied.detach())
     assert int((routing.load > 0).sum()) >= 3
+
+
+def test_token_balance_counts_the_choices_that_evaluation_makes() -> None:
+    settled = torch.tensor([[1.0, 0.0, 0.0, 0.0]] * 8)
+    _, choice = choose_token(settled, noisy_QN=4 * torch.eye(4).repeat(2, 1))
+    assert choice.load.tolist() == [2, 2, 2, 2]  # under noise each as often
+    losses = balance_losses({}, choice, expert_weight=0, token_weight=1)
+    assert float(losses["token_balance"]) == pytest.approx(3)
 
 
 def test_every_layers_balance_counts_alike() -> None:
     even = choose_experts(10 * F.one_hot(torch.arange(8) % 4, 4).float(), num_active=1)
     collapsed = choose_experts(10 * F.one_hot(torch.zeros(8, dtype=torch.long), 4).float(), num_active=1)
-    weights, _ = choose_token(torch.eye(4))
+    _, choice = choose_token(torch.eye(4))
     first, last, both = (
-        balance_losses(
-            dict(zip(("layer1", "layer2"), layers, strict=True)), weights, expert_weight=0.01, token_weight=0
-        )
+        balance_losses(dict(zip(("layer1", "layer2"), layers, strict=True)), choice, expert_weight=0.01, token_weight=0)
         for layers in ((collapsed, even), (even, collapsed), (collapsed, collapsed))
     )
     # All on one of four experts: CV^2 is 3, for importance (nearly) and for load.

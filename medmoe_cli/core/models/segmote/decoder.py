@@ -100,7 +100,9 @@ def decode_masks(
     upscaled_QChw = decoder.output_upscaling(image_QLD.transpose(1, 2).unflatten(2, grid))
     features_QChw = mote.mask_features(upscaled_QChw, image_features_QChw, drawn_QMhw)
 
-    weights_QN, choice = choose_token(confidence_QN)
+    # Without the noise, as evaluation chooses, it is the last layer's logits that tell.
+    settled_QN = routing[f"layer{len(mote.layers)}"].logits.amax(dim=-1).view_as(confidence_QN)
+    weights_QN, choice = choose_token(settled_QN, noisy_QN=confidence_QN)
     expert_QND = x_QTD[:, experts]
     head_QC = (weights_QN[..., None] * mote.heads(expert_QND)).sum(dim=1)
     chosen_Q = choice.indices[:, 0]

@@ -176,7 +176,7 @@ class Segmote(Segmenter):
         if self.mote.training:
             aux = balance_losses(
                 decoded.routing,
-                decoded.token_weights,
+                decoded.choice,
                 expert_weight=self.config.balance_weight,
                 token_weight=self.config.token_balance_weight,
             )

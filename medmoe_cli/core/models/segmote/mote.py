@@ -14,7 +14,16 @@ from segment_anything.modeling.mask_decoder import MLP
 from torch import Tensor, nn
 
 from medmoe_cli.core.models.segmote.features import Guidance, HighResolution
-from medmoe_cli.core.nn.moe import Experts, NoisyRouter, Routing, balance_loss, choose_experts, choose_one, usage_loss
+from medmoe_cli.core.nn.moe import (
+    Experts,
+    NoisyRouter,
+    Routing,
+    balance_loss,
+    choose_experts,
+    choose_one,
+    cv_squared,
+    settled_load,
+)
 from medmoe_cli.core.nn.moe.dispatch import dispatch
 
 
@@ -37,7 +46,10 @@ class MoteLayer(nn.Module):
         self.experts = kind(num_experts, width=width, hidden=expert_width)
 
     def forward(self, tokens_QND: Tensor) -> tuple[Tensor, Routing, Tensor]:
-        """The tokens after their experts, the routing of the Q*N tokens, and each token's confidence (Q, N) (eq. 4)."""
+        """The tokens after their experts, the routing of the Q*N tokens, and each token's confidence (Q, N) (eq. 4).
+
+        The confidence has the router's noise while training.
+        """
         items_XD = tokens_QND.flatten(0, 1)
         logits_XE, scores_XE = self.router(items_XD)
         routing = choose_experts(logits_XE, scores_NE=scores_XE, num_active=self.top_k)
@@ -182,34 +194,37 @@ class Mote(nn.Module):
             self.high_resolution.start_at_zero()
 
 
-def choose_token(confidence_QN: Tensor) -> tuple[Tensor, Routing]:
+def choose_token(confidence_QN: Tensor, *, noisy_QN: Tensor | None = None) -> tuple[Tensor, Routing]:
     """Pick the token with the highest confidence in the last layer (paper 3.3).
 
     Only the chosen token's head is used, so its weight of one is straight-through: its gradient is that of the softmax
     over the tokens, and the tokens not chosen can become chosen.
 
+    Args:
+        confidence_QN: without the routers' noise.
+        noisy_QN: with it, to decide by; None for the confidence.
+
     Returns:
         Weights (Q, N), one-hot in value, and the routing of Q queries to N tokens.
     """
-    weights_QN = choose_one(confidence_QN)
-    index_Q1 = weights_QN.detach().argmax(dim=-1, keepdim=True)
-    routing = Routing(
-        gates=weights_QN.gather(1, index_Q1),
-        indices=index_Q1,
-        logits=confidence_QN,
-        probabilities=confidence_QN.softmax(dim=-1),
-        load=torch.bincount(index_Q1[:, 0], minlength=confidence_QN.shape[1]).to(confidence_QN.dtype),
-    )
-    return weights_QN, routing
+    noisy_QN = confidence_QN if noisy_QN is None else noisy_QN
+    return choose_one(noisy_QN), choose_experts(confidence_QN, scores_NE=noisy_QN, num_active=1)
 
 
 def balance_losses(
-    routing: Mapping[str, Routing], weights_QN: Tensor, *, expert_weight: float, token_weight: float
+    routing: Mapping[str, Routing], choice: Routing, *, expert_weight: float, token_weight: float
 ) -> dict[str, Tensor]:
-    """CV^2 of the experts' importance and load summed over the layers (eq. 7 to 9), and CV^2 of the tokens' use."""
+    """CV^2 of the experts' importance and load summed over the layers (eq. 7 to 9), and CV^2 of the tokens' use.
+
+    Args:
+        routing: by layer, of tokens to experts.
+        choice: of queries to tokens.
+        expert_weight: of the experts' loss; 0 leaves it out.
+        token_weight: of the tokens', likewise.
+    """
     losses: dict[str, Tensor] = {}
     if expert_weight:
         losses["expert_balance"] = expert_weight * torch.stack([balance_loss(one) for one in routing.values()]).sum()
     if token_weight:
-        losses["token_balance"] = token_weight * usage_loss(weights_QN)
+        losses["token_balance"] = token_weight * cv_squared(settled_load(choice))
     return losses

@@ -1,6 +1,6 @@
 """Mixtures of experts: routing, grouped experts, balance."""
 
-from medmoe_cli.core.nn.moe.balance import balance_loss, cv_squared, entropy, importance, settled_load, usage_loss
+from medmoe_cli.core.nn.moe.balance import balance_loss, cv_squared, entropy, importance, settled_load
 from medmoe_cli.core.nn.moe.experts import Experts
 from medmoe_cli.core.nn.moe.low_rank import LowRankExperts
 from medmoe_cli.core.nn.moe.routers import (
@@ -28,5 +28,4 @@ __all__ = [
     "pass_through",
     "select_above",
     "settled_load",
-    "usage_loss",
 ]

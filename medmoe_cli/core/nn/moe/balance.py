@@ -1,4 +1,4 @@
-"""Auxiliary losses of routers: balance over experts, balance over tokens, sharpness.
+"""Auxiliary losses of routers: balance and sharpness.
 
 Source: SegMoTE eq. 7-9.
 Differs: 1. importance sums the softmax over all experts, which is differentiable with any number of chosen experts;
@@ -44,12 +44,3 @@ def entropy(routing: Routing) -> Tensor:
     probabilities = routing.probabilities.float()
     logs = probabilities.clamp_min(torch.finfo(torch.float32).tiny).log()  # keeps the gradient finite at zero
     return -(probabilities * logs).sum(-1).mean()
-
-
-def usage_loss(weights_BT: Tensor) -> Tensor:
-    """CV^2 of how often each of T tokens was used over the batch.
-
-    Args:
-        weights_BT: one row per query, for instance `choose_one`'s straight-through one-hot or a softmax.
-    """
-    return cv_squared(weights_BT.sum(0))
