@@ -168,6 +168,20 @@ def test_sams_masks_become_the_first_classes(labels: int) -> None:
             MoeSam.build(config, small_plan(labels=labels), backbone=tensors)
 
 
+@pytest.mark.parametrize("labels", [3, 6])
+def test_a_trained_moe_sam_goes_on_whole_and_other_classes_begin_anew(labels: int) -> None:
+    trained = small_moe_sam(seed=5).state_dict()
+    model = MoeSam.build(small_moe_sam().config, small_plan(labels=labels), backbone=trained)
+    assert model.backbone_report is not None
+    beyond = {name for name in model.backbone_report.missing if "output_hypernetworks_mlps" in name}
+    assert set(model.backbone_report.missing) == beyond
+    assert bool(beyond) == (labels == 6)
+    state = model.state_dict()
+    assert torch.equal(state["mask_decoder.mask_tokens.weight"][:4], trained["mask_decoder.mask_tokens.weight"])
+    copied = [name for name in model.backbone_report.loaded if name != "mask_decoder.mask_tokens.weight"]
+    assert all(torch.equal(state[name], trained[name]) for name in copied)
+
+
 def test_backbone_names() -> None:
     assert MoeSamConfig().backbone_weights == "sam-vit-b"
     assert MoeSamConfig(weights="medsam").backbone_weights == "medsam"

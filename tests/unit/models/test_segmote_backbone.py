@@ -28,8 +28,8 @@ def test_weights_of_another_input_size_are_resized() -> None:
 
 
 def test_expert_tokens_start_from_sams_single_mask_token() -> None:
-    tensors = small_segmote(seed=5).state_dict()
-    model = small_segmote(seed=6)
+    state = small_segmote(seed=5).state_dict()
+    tensors = {name: tensor for name, tensor in state.items() if not name.startswith("mote.")}
     torch.manual_seed(0)
     model = Segmote.build(SegmoteConfig.model_validate(SMALL), small_plan(), backbone=tensors).eval()
     sam = model.mask_decoder.output_hypernetworks_mlps[0]
@@ -40,6 +40,19 @@ def test_expert_tokens_start_from_sams_single_mask_token() -> None:
         head = sam(decoded.token)
         heads = model.mote.heads(decoded.token[:, None].expand(-1, 4, -1))[rows, decoded.choice.indices[:, 0]]
     torch.testing.assert_close(heads, head)
+
+
+def test_a_trained_segmote_goes_on_whole_and_other_classes_begin_anew() -> None:
+    trained = small_segmote(seed=5).state_dict()
+    model = Segmote.build(SegmoteConfig.model_validate(SMALL), small_plan(), backbone=trained)
+    assert model.backbone_report is not None
+    assert not model.backbone_report.missing
+    assert all(torch.equal(tensor, trained[name]) for name, tensor in model.state_dict().items())
+    fewer = Segmote.build(SegmoteConfig.model_validate(SMALL), small_plan(labels=1), backbone=trained)
+    assert fewer.backbone_report is not None
+    assert fewer.backbone_report.missing
+    assert all(name.startswith(("text.", "ppt.")) for name in fewer.backbone_report.missing)
+    assert torch.equal(fewer.mote.tokens, trained["mote.tokens"])
 
 
 def test_missing_and_misshapen_tensors_are_refused_by_name() -> None:

@@ -13,11 +13,12 @@ from medmoe_cli.core.base.hashing import file_sha256
 from medmoe_cli.core.base.progress import Silent
 from medmoe_cli.core.base.workspace import Workspace
 from medmoe_cli.core.config.backbones import BackboneRecord, KeySummary
-from medmoe_cli.core.config.plan import ChannelPlan
+from medmoe_cli.core.config.plan import ChannelPlan, MemberPlan, Plan
 from medmoe_cli.core.nn.weights import save_tensors
 from medmoe_cli.core.workflows.model_files.model_folder import load_model
 from medmoe_cli.core.workflows.model_files.starting_weights import starting_tensors
 from tests.tools.models import untrained_model
+from tests.tools.oracle import oracle_plan
 
 
 def added(folder: Path) -> dict[str, torch.Tensor]:
@@ -78,6 +79,29 @@ def test_a_model_of_other_images_is_refused_with_each_differing_key(tmp_path: Pa
     )
     other_names = theirs.model_copy(update={"labels": {"lesion": 1}, "dataset": "another", "mirror_axes": ()})
     assert starting_tensors("general", workspace=workspace, plan=other_names, reporter=Silent())
+
+
+def test_a_model_of_a_collection_knows_its_members_images(tmp_path: Path) -> None:
+    workspace = Workspace(root=tmp_path, origin="test")
+    own = oracle_plan(labels={"organ": 1})
+    grey = own.model_copy(update={"channels": (ChannelPlan(name="MR", normalization="percentile"),)})
+    members = tuple(
+        MemberPlan(dataset=name, dimensionality=2, num_cases=1, classes={"organ": "organ"}, plan=plan)
+        for name, plan in (("scans", grey), ("photographs", colours(own)))
+    )
+    joined = colours(own).model_copy(update={"members": members})
+    untrained_model(workspace.models / "general", labels={"organ": 1}, plan=joined)
+    for plan in (grey, joined, colours(own), colours(grey)):
+        assert starting_tensors("general", workspace=workspace, plan=plan, reporter=Silent())
+    other = own.model_copy(update={"channels": (ChannelPlan(name="MR", normalization="zscore"),)})
+    with pytest.raises(CheckpointError, match="normalization: rgb there, zscore here"):
+        starting_tensors("general", workspace=workspace, plan=other, reporter=Silent())
+
+
+def colours(plan: Plan) -> Plan:
+    """The same plan for photographs, or for grey images that are shown as such."""
+    kind = "percentile" if plan.channels[0].normalization == "percentile" else "rgb"
+    return plan.model_copy(update={"channels": tuple(ChannelPlan(name=name, normalization=kind) for name in "RGB")})
 
 
 def test_what_is_not_there_or_damaged_is_said(tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ class DaSam3Config(Section):
     backbone: Literal["sam3", "tiny"] = Field(default="sam3", description="the SAM3 that is adapted")
     weights: str | None = Field(
         default=None,
-        description="pretrained weights: empty for the added model called like the backbone, the name of another "
-        "added model, or 'random'; tiny starts at random unless one is named",
+        description="weights to start from: empty for the added model called like the backbone, random for tiny; the "
+        "name of another added model or of a trained one; or 'random'",
     )
     image_size: int | None = Field(
         default=None,

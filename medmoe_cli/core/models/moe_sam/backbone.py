@@ -64,21 +64,25 @@ def load_sam(model: nn.Module, tensors: Mapping[str, Tensor], *, name: str) -> K
     """Copy SAM's tensors into the parts that carry its names; position tables are resized to the input size.
 
     SAM's four mask tokens and their heads become those of the first classes (background first); further classes keep
-    their random start.
+    their random start. Of a trained MoE-SAM the parts beyond SAM come too, but for those of another shape.
 
     Args:
         model: with SAM's parts under SAM's names.
-        tensors: by SAM's names; what belongs to none of the parts is left alone.
+        tensors: by the model's names; what belongs to none of its parts is left alone.
         name: of the backbone, for the error.
 
     Returns:
-        What was copied; `missing` holds what the model has beyond SAM.
+        What was copied; `missing` holds what begins anew.
 
     Raises:
         CheckpointError: a tensor of SAM's parts is missing or has another shape; the first ones are named.
     """
-    parts = {key: tensor for key, tensor in tensors.items() if key.startswith(SAM_PARTS)}
     own = model.state_dict()
+    parts = {
+        key: tensor
+        for key, tensor in tensors.items()
+        if key.startswith(SAM_PARTS) or (key in own and own[key].shape == tensor.shape)
+    }
     if _TOKENS in parts and parts[_TOKENS].shape[1:] == own[_TOKENS].shape[1:]:
         shared = min(len(own[_TOKENS]), len(parts[_TOKENS]))
         tokens = own[_TOKENS].clone()

@@ -19,8 +19,8 @@ class MoeSamConfig(Section):
     backbone: Backbone = Field(default="sam-vit-b", description="SAM that MoE-SAM extends")
     weights: str | None = Field(
         default=None,
-        description="pretrained weights: empty for the added model called like the backbone, the name of another "
-        "added model, or 'random'; tiny always starts at random",
+        description="weights to start from: empty for the added model called like the backbone, random for tiny; the "
+        "name of another added model or of a trained one; or 'random'",
     )
     normalise: Literal["sam", "none"] = Field(
         default="sam", description="sam: SAM's mean and deviation of pixels; none: pixels in [0, 1] (public code)"

@@ -90,7 +90,7 @@ class MoeSam(Segmenter):
         backbone: Mapping[str, Tensor] | None = None,
         restore: bool = False,
     ) -> MoeSam:
-        """The model with its backbone's weights, and what does not train frozen.
+        """The model with its backbone's weights, or those of a trained MoE-SAM, and what does not train frozen.
 
         Args:
             config: the `model` section.
@@ -104,7 +104,7 @@ class MoeSam(Segmenter):
         """
         model = cls(config, plan)
         if backbone is not None:
-            model.backbone_report = load_sam(model, backbone, name=config.backbone)
+            model.backbone_report = load_sam(model, backbone, name=config.backbone_weights or config.backbone)
         prefixes = model.stages()[0].trainable
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name.startswith(prefixes))

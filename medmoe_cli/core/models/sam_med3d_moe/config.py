@@ -58,8 +58,8 @@ class SamMed3dMoeConfig(Section):
     backbone: Literal["tiny", "sam-med3d"] = Field(default="sam-med3d", description="size of encoder and decoder")
     weights: str | None = Field(
         default=None,
-        description="role general: pretrained weights; empty for the added model called like the backbone, the name of "
-        "another added model, or 'random'; tiny always starts at random",
+        description="role general: weights to start from; empty for the added model called like the backbone, random "
+        "for tiny; the name of another added model or of a trained one; or 'random'",
     )
     axes: Literal["auto", "plan", "published"] = Field(
         default="auto",

@@ -74,15 +74,26 @@ def build_encoder(config: SegmoteConfig, *, image_size: int) -> SamEncoder | Tin
 def load_backbone_tensors(model: nn.Module, tensors: Mapping[str, Tensor], *, name: str) -> KeyReport:
     """Copy a backbone's tensors into the parts that carry SAM's names; position tables are resized to the input size.
 
+    Of a trained SegMoTE the parts beyond SAM come too, but for those of another shape, such as the embeddings of other
+    classes.
+
     Args:
         model: with SAM's parts under SAM's names.
-        tensors: by SAM's names; what belongs to none of the parts is left alone.
+        tensors: by the model's names; what belongs to none of its parts is left alone.
         name: of the backbone, for the error.
+
+    Returns:
+        What was copied; `missing` holds what begins anew.
 
     Raises:
         CheckpointError: a tensor of SAM's parts is missing or has another shape; the first ones are named.
     """
-    parts = {key: tensor for key, tensor in tensors.items() if key.startswith(BACKBONE_PARTS)}
+    own = model.state_dict()
+    parts = {
+        key: tensor
+        for key, tensor in tensors.items()
+        if key.startswith(BACKBONE_PARTS) or (key in own and own[key].shape == tensor.shape)
+    }
     report = load_into(model, parts, resize=resize_table, where=f"backbone '{name}'")
     missing = [key for key in report.missing if key.startswith(BACKBONE_PARTS)]
     refuse_missing(missing, name=name)

@@ -28,8 +28,8 @@ class SegmoteConfig(Section):
     backbone: Backbone = Field(default="sam-vit-b", description="image encoder and mask decoder that SegMoTE extends")
     weights: str | None = Field(
         default=None,
-        description="pretrained weights: empty for the added model called like the backbone, the name of another "
-        "added model, or 'random'; tiny always starts at random",
+        description="weights to start from: empty for the added model called like the backbone, random for tiny; the "
+        "name of another added model or of a trained one; or 'random'",
     )
     width: int = Field(default=192, ge=16, description="tiny: width of the image encoder")
     depth: int = Field(default=6, ge=1, description="tiny: number of encoder blocks")

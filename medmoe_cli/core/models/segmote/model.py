@@ -119,7 +119,7 @@ class Segmote(Segmenter):
         backbone: Mapping[str, Tensor] | None = None,
         restore: bool = False,
     ) -> Segmote:
-        """The model with its backbone's weights, and what does not train frozen.
+        """The model with its backbone's weights, or those of a trained SegMoTE, and what does not train frozen.
 
         Raises:
             ConfigError: config and plan do not go together.
@@ -127,9 +127,11 @@ class Segmote(Segmenter):
         """
         model = cls(config, plan)
         if backbone is not None:
-            model.backbone_report = load_backbone_tensors(model, backbone, name=config.backbone)
+            name = config.backbone_weights or config.backbone
+            model.backbone_report = load_backbone_tensors(model, backbone, name=name)
             decoder = model.mask_decoder
-            model.mote.start_from_sam(decoder.mask_tokens.weight[0], decoder.output_hypernetworks_mlps[0])
+            if "mote.tokens" not in model.backbone_report.loaded:
+                model.mote.start_from_sam(decoder.mask_tokens.weight[0], decoder.output_hypernetworks_mlps[0])
         if isinstance(model.text, ClipText) and not restore:
             assert config.clip_path is not None
             texts = [plan.class_prompts.get(name, name) for name in plan.class_names]

@@ -23,7 +23,8 @@ def starting_tensors(name: str, *, workspace: Workspace, plan: Plan, reporter: R
     Args:
         name: of an added backbone, or of a trained model as `-m` takes it: a run, one of its folds, a shared model.
         workspace: where names resolve.
-        plan: of the training; a trained model must have seen images made the same way.
+        plan: of the training; a trained model must have seen images made the same way, one of a collection those of
+            one member.
         reporter: told of damaged checkpoints that were passed over, and what is started from.
 
     Raises:
@@ -43,13 +44,14 @@ def starting_tensors(name: str, *, workspace: Workspace, plan: Plan, reporter: R
             fix=f"medmoe models add {name} CHECKPOINT, or medmoe models list to see those there are",
         ) from error
     model = load_model(found, workspace=workspace, reporter=reporter)
-    differing = _differences(model.plan, plan)
+    nearest = _nearest(model.plan, plan)
+    differing = _differences(nearest, plan)
     if differing:
         raise CheckpointError(
             f"model '{name}' knows other images",
             where=model.source,
             why="; ".join(differing.values()),
-            fix=_as_theirs(model.plan, differing),
+            fix=_as_theirs(nearest, differing),
         )
     reporter.info(f"starting from {model.source}")
     return model.segmenter.state_dict()
@@ -70,6 +72,11 @@ def _is_trained(folder: Path) -> bool:
     except DataError:
         return False
     return isinstance(record, dict) and record.get("kind") == "model"
+
+
+def _nearest(theirs: Plan, ours: Plan) -> Plan:
+    """The model's plan, or that of a member of its collection: the first of those that differ from ours the least."""
+    return min((theirs, *(member.plan for member in theirs.members)), key=lambda plan: len(_differences(plan, ours)))
 
 
 def _differences(theirs: Plan, ours: Plan) -> dict[str, str]:
@@ -96,4 +103,6 @@ def _as_theirs(theirs: Plan, differing: Collection[str]) -> str:
 
 
 def _kinds(plan: Plan) -> str:
-    return ", ".join(channel.normalization for channel in plan.channels)
+    """Of each channel; one for three alike, since a grey image is shown as a coloured one."""
+    kinds = [channel.normalization for channel in plan.channels]
+    return ", ".join(kinds[:1] if len(kinds) == 3 and len(set(kinds)) == 1 else kinds)
