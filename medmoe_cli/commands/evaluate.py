@@ -15,7 +15,7 @@ from medmoe_cli.session import Session, session_of
 
 if TYPE_CHECKING:
     from medmoe_cli.core.workflows.evaluate import EvaluationSummary, Tolerances
-    from medmoe_cli.core.workflows.scoring.simulate_clicks import ClassClicks, ClickSummary
+    from medmoe_cli.core.workflows.scoring.click_scores import ClassClicks, ClickSummary
 
 # The table has one line per class; these are in summary.json only.
 _ONLY_IN_THE_FILE = {"AbsoluteVolumeError", "RelativeVolumeError"}

@@ -113,3 +113,13 @@ def test_the_experts_variety_is_drawn_where_it_can_change(tmp_path: Path) -> Non
     assert "training-experts" in names([0.5, 0.5], [0.9, 0.1])
     assert "training-experts" not in names([0.5, 0.5], [0.5, 0.5])  # each works alike by construction
     assert "training-experts" not in names([0.9, 0.1])
+
+
+def test_a_score_that_counts_absent_names_is_said_in_its_parts(tmp_path: Path) -> None:
+    line = record("epoch", 10, dice=0.4)
+    line["validation"] = {"score": 0.65, "dice": {"text": 0.4, "absent": 0.9}, "by_class": {"text": {"1": 0.4}}}
+    draw(tmp_path, [line])
+    blocks = training_blocks(read_log(tmp_path / "log.jsonl"))
+    story = " ".join(block.text for block in blocks if isinstance(block, Text))
+    assert "mean Dice 0.400; 90 % of the names of absent structures left empty" in story
+    assert "0.650" not in story

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from medmoe_cli.core.base import jsonio
 from medmoe_cli.core.base.errors import DataError
-from medmoe_cli.core.base.progress import Reporter
+from medmoe_cli.core.base.progress import Reporter, Silent
 from medmoe_cli.core.config.plan import Plan
 from medmoe_cli.core.config.postprocessing import Postprocessing
 from medmoe_cli.core.config.sections import PredictConfig
@@ -226,7 +226,7 @@ class _Validation:
 
     def _conclude(self, dataset: Dataset, cases: Sequence[Case], rules: Postprocessing) -> Validation:
         """Score the masks."""
-        quiet = _Quiet(self.reporter)
+        quiet = Silent()  # what it would warn of, cases without a prediction, are the other folds'
         scores: tuple[MemberScore, ...] = ()
         if dataset.members:
             summary, scores = evaluate_members(
@@ -307,28 +307,3 @@ def _all(listeners: Sequence[Callable[[Answered], None]]) -> Callable[[Answered]
             listener(answered)
 
     return tell
-
-
-class _Quiet:
-    """Passes warnings on and keeps the evaluation's own progress to itself."""
-
-    def __init__(self, reporter: Reporter) -> None:
-        self._reporter = reporter
-
-    def start(self, task: str, total: int | None) -> None:
-        """Ignore."""
-
-    def advance(self, item: str, *, status: str = "ok", detail: str = "") -> None:
-        """Ignore."""
-
-    def update(self, detail: str) -> None:
-        """Ignore."""
-
-    def finish(self) -> None:
-        """Ignore."""
-
-    def info(self, message: str) -> None:
-        """Ignore."""
-
-    def warn(self, message: str) -> None:
-        """Ignore: the cases without a prediction are the other folds'."""
