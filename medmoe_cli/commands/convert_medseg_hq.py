@@ -40,7 +40,7 @@ def build(
         rows = workflow.list_sources(workspace, name=name, members=members)
         console.json({"name": name, "sources": rows})
         _sources(console, rows)
-        console.next_command(f"medmoe convert {WORD} --name {name}")
+        console.next_command(_next(rows, name=name, members=members))
         return
     result = workflow.run_medseg_hq(
         workspace=workspace,
@@ -79,6 +79,12 @@ def _render(console: Console, result: MedSegHqResult) -> None:
     )
     console.print(f"look at {result.root / 'contact_sheets'}; what is wrong goes into a file for --exclude")
     console.next_command(f"medmoe train --method segmote --data {sheet.name}")
+
+
+def _next(rows: Sequence[SourceRow], *, name: str, members: tuple[str, ...]) -> str:
+    if not any(row.dataset for row in rows):
+        return rows[0].command
+    return f"medmoe convert {WORD} --name {name}" + (f" --members {','.join(members)}" if members else "")
 
 
 def _sources(console: Console, rows: Sequence[SourceRow]) -> None:

@@ -37,10 +37,13 @@ def named_dataset(workspace: Workspace, data: str) -> Dataset:
 
 def _not_built(workspace: Workspace, data: str) -> DataError:
     from medmoe_cli.core.workflows.medseg.build import list_sources
+    from medmoe_cli.core.workflows.medseg.members import no_member
 
     what = f"dataset '{data}' is not built yet"
     try:
         rows = list_sources(workspace, name=data)
+        if not any(row.dataset for row in rows):
+            raise no_member(workspace, name=data)
     except MedMoEError as error:
         return DataError(what, where=workspace.datasets, why=error.why or error.what, fix=error.fix)
     there = [f"{row.dataset} ({row.title})" if row.title else row.dataset for row in rows if row.dataset]

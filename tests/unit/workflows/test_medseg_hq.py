@@ -240,6 +240,14 @@ def test_a_workspace_without_any_of_them(tmp_path: Path) -> None:
     make_dataset(tmp_path / "datasets" / "mine")
     with pytest.raises(DataError, match=r"none of its datasets \(mine\)"):
         build(Workspace(root=tmp_path, origin="test"))
+    # What there could be is told all the same.
+    ran = medmoe_here("--workspace", tmp_path, "convert", "medseg-hq", "--dry-run")
+    assert ran.code == 0, ran.err
+    assert ran.out.count("missing") == 13
+    assert "challenge.isic-archive.com" in ran.out
+    assert "next: medmoe convert RELEASE --format chaos --subset t1 --name chaos-t1" in ran.err
+    ran = medmoe_here("--workspace", tmp_path, "convert", "medseg-hq", "--dry-run", "--members", "mine")
+    assert "next: medmoe convert medseg-hq --name medseg-hq --members mine" in ran.err
 
 
 @pytest.mark.parametrize("options", [{"masks": 3, "fraction": 0.5}, {"masks": 0}, {"fraction": 1.5}, {"masks": 10**6}])

@@ -34,7 +34,7 @@ from medmoe_cli.core.data.selection import (
 from medmoe_cli.core.data.write_dataset import require_absent
 from medmoe_cli.core.reporting.datasheet import datasheet_text
 from medmoe_cli.core.workflows.configure import ChosenPreset, configure
-from medmoe_cli.core.workflows.medseg.members import MeasuredMember, Member, common_classes, find_members
+from medmoe_cli.core.workflows.medseg.members import MeasuredMember, Member, common_classes, find_members, no_member
 from medmoe_cli.core.workflows.medseg.write import Writing, write_members
 from medmoe_cli.core.workflows.model_files.run_record import RunRecorder
 from medmoe_cli.core.workflows.plan import ensure_plan
@@ -137,6 +137,8 @@ def run_medseg_hq(
     arguments = {"name": name, "overwrite": overwrite, **jsonio.plain(options)}
     with RunRecorder("convert", folder=None, reporter=reporter, arguments=arguments, seed=options.seed) as run:
         members = find_members(workspace, options.members, name=name)
+        if not members:
+            raise no_member(workspace, name=name)
         vocabulary = common_classes(members)
         exclusions = read_exclusions(options.exclude) if options.exclude is not None else ()
         if options.exclude is not None:

@@ -71,7 +71,7 @@ class MeasuredMember:
 
 
 def find_members(workspace: Workspace, wanted: Sequence[str], *, name: str) -> tuple[Member, ...]:
-    """The members, sorted by name.
+    """The members, sorted by name; none where none was named and none is recognised (`no_member`).
 
     Args:
         workspace: where they lie.
@@ -82,7 +82,7 @@ def find_members(workspace: Workspace, wanted: Sequence[str], *, name: str) -> t
     Raises:
         ConfigError: names that are not there, keys that the paper does not have, two datasets that are the same of
             the paper's.
-        DataError: no member, or datasets that cannot be used.
+        DataError: datasets that cannot be used.
     """
     there = _datasets(workspace, name)
     declared = _declared(wanted, there)
@@ -94,13 +94,6 @@ def find_members(workspace: Workspace, wanted: Sequence[str], *, name: str) -> t
         }
     for one, source in declared.items():
         chosen[one] = source if source is not None else recognise_source(one, there[one])
-    if not chosen:
-        raise DataError(
-            "no member",
-            where=workspace.datasets,
-            why=f"none of its datasets ({', '.join(sorted(there)) or 'there are none'}) is one of the paper's twelve",
-            fix=f"{PAPER_SOURCES[5].command}, and so on; or name datasets: medmoe convert medseg-hq --members a,b",
-        )
     _require_distinct(chosen)
     problems: list[MedMoEError] = []
     members = []
@@ -115,6 +108,17 @@ def find_members(workspace: Workspace, wanted: Sequence[str], *, name: str) -> t
         members.append(Member(dataset=dataset, content=there[one], source=chosen[one]))
     raise_all(problems)
     return tuple(members)
+
+
+def no_member(workspace: Workspace, *, name: str) -> DataError:
+    """What to say where `find_members` found none."""
+    there = ", ".join(_datasets(workspace, name)) or "there are none"
+    return DataError(
+        "no member",
+        where=workspace.datasets,
+        why=f"none of its datasets ({there}) is one of the paper's twelve",
+        fix=f"{PAPER_SOURCES[5].command}, and so on; or name datasets: medmoe convert medseg-hq --members a,b",
+    )
 
 
 def common_classes(members: Sequence[Member]) -> tuple[MergedClass, ...]:
