@@ -7,9 +7,9 @@ import torch
 from segment_anything.modeling import ImageEncoderViT
 
 from medmoe_cli.core.base.errors import CheckpointError, ConfigError
-from medmoe_cli.core.models.segmote.backbone import load_backbone_tensors
 from medmoe_cli.core.models.segmote.config import SegmoteConfig
 from medmoe_cli.core.models.segmote.model import Segmote
+from medmoe_cli.core.nn.sam2d import load_start
 from tests.tools.segmote import SMALL, mixed_prompts, small_images, small_plan, small_segmote
 
 
@@ -60,17 +60,17 @@ def test_missing_and_misshapen_tensors_are_refused_by_name() -> None:
     tensors = dict(small_segmote(seed=5).state_dict())
     del tensors["mask_decoder.iou_token.weight"]
     with pytest.raises(CheckpointError, match=r"1 tensors are missing in backbone 'my-sam': mask_decoder\.iou_token"):
-        load_backbone_tensors(model, tensors, name="my-sam")
+        load_start(model, tensors, name="my-sam")
     tensors["image_encoder.patch_embed.proj.weight"] = torch.zeros(48, 3, 8, 8)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with pytest.raises(CheckpointError, match=r"patch_embed\.proj\.weight is \(48, 3, 8, 8\), not \(48, 3, 16, 16\)"):
-        load_backbone_tensors(model, tensors, name="my-sam")
+        load_start(model, tensors, name="my-sam")
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
 def test_nothing_that_matches_is_an_error() -> None:
     with pytest.raises(CheckpointError, match="no tensor fits"):
-        load_backbone_tensors(small_segmote(), {"mask_decoder.weight": torch.zeros(3)}, name="other")
+        load_start(small_segmote(), {"mask_decoder.weight": torch.zeros(3)}, name="other")
 
 
 def test_sams_own_encoder_loads_with_nothing_missing() -> None:

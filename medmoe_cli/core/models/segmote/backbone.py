@@ -1,33 +1,11 @@
-"""The SAM that SegMoTE extends: its encoder at the config's size, and the pretrained tensors put into the model."""
+"""The encoder of the SAM that SegMoTE extends, at the config's size."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-
-from torch import Tensor, nn
 
 from medmoe_cli.core.base.errors import ConfigError
 from medmoe_cli.core.models.segmote.config import SegmoteConfig
 from medmoe_cli.core.models.segmote.tiny import TinyEncoder
-from medmoe_cli.core.nn.sam2d import SamEncoder, SamSize, resize_table, sam_size
-from medmoe_cli.core.nn.weights import KeyReport, load_into, refuse_missing
-
-BACKBONE_PARTS = ("image_encoder.", "prompt_encoder.", "mask_decoder.")
-
-
-def encoder_size(config: SegmoteConfig) -> SamSize:
-    """The size of the backbone's image encoder; tiny is sized by the config and attends globally in every block."""
-    if config.backbone != "tiny":
-        return sam_size(config.backbone)
-    return SamSize(
-        name="tiny",
-        width=config.width,
-        depth=config.depth,
-        num_heads=config.heads,
-        global_blocks=tuple(range(config.depth)),
-        patch=config.patch_size,
-        neck_width=config.decoder_width,
-    )
+from medmoe_cli.core.nn.sam2d import SamEncoder, chosen_size
 
 
 def build_encoder(config: SegmoteConfig, *, image_size: int) -> SamEncoder | TinyEncoder:
@@ -36,13 +14,7 @@ def build_encoder(config: SegmoteConfig, *, image_size: int) -> SamEncoder | Tin
     Raises:
         ConfigError: the sizes do not divide one another, or the early block does not exist.
     """
-    size = encoder_size(config)
-    if image_size % size.patch:
-        raise ConfigError(
-            f"input size {image_size} is not a multiple of the patch {size.patch}",
-            where="plan.input_size",
-            fix=f"set plan.input_size to {image_size // size.patch * size.patch or size.patch}",
-        )
+    size = chosen_size(config, image_size=image_size)
     encoded_size = min(config.encoder_size or image_size, image_size)
     if image_size % encoded_size or encoded_size % size.patch:
         raise ConfigError(
@@ -69,32 +41,3 @@ def build_encoder(config: SegmoteConfig, *, image_size: int) -> SamEncoder | Tin
     return SamEncoder(
         size, image_size=image_size, early_block=config.early_block, checkpointing=config.checkpoint_encoder
     )
-
-
-def load_backbone_tensors(model: nn.Module, tensors: Mapping[str, Tensor], *, name: str) -> KeyReport:
-    """Copy a backbone's tensors into the parts that carry SAM's names; position tables are resized to the input size.
-
-    Of a trained SegMoTE the parts beyond SAM come too, but for those of another shape, such as the embeddings of other
-    classes.
-
-    Args:
-        model: with SAM's parts under SAM's names.
-        tensors: by the model's names; what belongs to none of its parts is left alone.
-        name: of the backbone, for the error.
-
-    Returns:
-        What was copied; `missing` holds what begins anew.
-
-    Raises:
-        CheckpointError: a tensor of SAM's parts is missing or has another shape; the first ones are named.
-    """
-    own = model.state_dict()
-    parts = {
-        key: tensor
-        for key, tensor in tensors.items()
-        if key.startswith(BACKBONE_PARTS) or (key in own and own[key].shape == tensor.shape)
-    }
-    report = load_into(model, parts, resize=resize_table, where=f"backbone '{name}'")
-    missing = [key for key in report.missing if key.startswith(BACKBONE_PARTS)]
-    refuse_missing(missing, name=name)
-    return report

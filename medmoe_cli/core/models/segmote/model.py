@@ -34,7 +34,7 @@ from torch import Tensor
 from medmoe_cli.core.base.errors import ConfigError
 from medmoe_cli.core.config.plan import Plan
 from medmoe_cli.core.models.segmote.answer import Answer, DrawnPrior
-from medmoe_cli.core.models.segmote.backbone import build_encoder, load_backbone_tensors
+from medmoe_cli.core.models.segmote.backbone import build_encoder
 from medmoe_cli.core.models.segmote.card import CARD
 from medmoe_cli.core.models.segmote.config import SegmoteConfig
 from medmoe_cli.core.models.segmote.decoder import Decoded, decode_masks
@@ -47,7 +47,7 @@ from medmoe_cli.core.models.segmote.stages import ENCODER_PARTS, training_stages
 from medmoe_cli.core.models.segmote.text import ClipText, build_text, clip_features
 from medmoe_cli.core.models.segmote.tiny import FINE_WIDTH, STEM_WIDTHS
 from medmoe_cli.core.nn.channels import channel_mix
-from medmoe_cli.core.nn.sam2d import build_mask_decoder, build_prompt_encoder, normalise_pixels
+from medmoe_cli.core.nn.sam2d import build_mask_decoder, build_prompt_encoder, load_start, normalise_pixels
 from medmoe_cli.core.nn.segmenter import Features, Output, ParameterGroup, PromptKind, Prompts, Segmenter, Stage
 
 
@@ -128,7 +128,7 @@ class Segmote(Segmenter):
         model = cls(config, plan)
         if backbone is not None:
             name = config.backbone_weights or config.backbone
-            model.backbone_report = load_backbone_tensors(model, backbone, name=name)
+            model.backbone_report = load_start(model, backbone, name=name)
             decoder = model.mask_decoder
             if "mote.tokens" not in model.backbone_report.loaded:
                 model.mote.start_from_sam(decoder.mask_tokens.weight[0], decoder.output_hypernetworks_mlps[0])
