@@ -185,6 +185,16 @@ def test_first_prompts_follow_the_mix_and_the_priors() -> None:
         assert share[kind] == pytest.approx(wanted, abs=0.06), kind
 
 
+@pytest.mark.parametrize("jitter", [0.0, 0.03, 0.3])
+def test_training_boxes_stray_as_far_as_they_may(jitter: float) -> None:
+    stage = replace(PROMPTED, prompt_mix={"box": 1.0})
+    chooser = training_chooser(stage, (8, 8), jitter=jitter)
+    boxes = [chooser.first(MASK, class_index=0, rng=generator(seed)).box for seed in range(200)]
+    strays = np.abs(np.array(boxes) - (5, 8, 15, 20)) / (10, 12, 10, 12)
+    assert strays.max() <= jitter + 1e-9
+    assert strays.max() >= 0.9 * jitter
+
+
 def test_validation_prompts_are_fixed_and_those_that_make_sense() -> None:
     kinds = ("point", "box", "text", "none")
     names = [chooser.name for chooser in validation_choosers(PROMPTED, (8, 8), kinds=kinds, binary=True)]
