@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 12
 _SAID = ("source", "source_after_format", "format_name", "name", "dry_run")
+"""What `_again` is told."""
 
 
 def convert(
@@ -105,7 +106,7 @@ def convert(
     overlap: Annotated[
         Literal["higher", "lower"] | None,
         typer.Option(
-            help="imed361m, sam-med3d, folder: which class keeps a contested voxel (default: higher).",
+            help="Which class keeps a voxel that several masks claim (default: higher).",
             rich_help_panel="Format options",
         ),
     ] = None,
@@ -182,6 +183,7 @@ def convert(
             overwrite=overwrite,
             workers=workers,
             dry_run=dry_run,
+            again=_again(context, convert_medseg_hq.WORD, "--name", name or convert_medseg_hq.WORD),
         )
         return
     if str(source) == convert_collection.WORD:
@@ -250,7 +252,7 @@ def convert(
         dry_run=dry_run,
         reporter=console,
     )
-    _render(console, result, _again(context, source, result.format.split()[0], name))
+    _render(console, result, _again(context, str(source), "--format", result.format.split()[0], "--name", name))
     if result.exit_code:
         raise typer.Exit(result.exit_code)
 
@@ -293,7 +295,8 @@ def _render(console: Console, result: ConvertResult, again: str) -> None:
         [[row.value, row.meaning, row.becomes, row.cases, row.voxels] for row in written.values],
     )
     grids = [[row.what, row.cases] for row in written.grids]
-    console.table("grids", ["what", "cases"], grids or [["every label lies on its image's grid", written.training]])
+    labelled = written.training + written.labelled_test
+    console.table("grids", ["what", "cases"], grids or [["every label lies on its image's grid", labelled]])
     console.table(
         "classes",
         ["value", "name", "source values", "cases", "voxels"],
@@ -306,9 +309,9 @@ def _render(console: Console, result: ConvertResult, again: str) -> None:
     console.next_command(f"medmoe check {result.name}")
 
 
-def _again(context: typer.Context, source: Path, form: str, name: str) -> str:
+def _again(context: typer.Context, *said: str) -> str:
     """The command that writes what a dry run has shown."""
-    words = ["medmoe", "convert", str(source), "--format", form, "--name", name]
+    words = ["medmoe", "convert", *said]
     for parameter in context.command.params:
         origin = context.get_parameter_source(str(parameter.name))
         if origin is None or origin.name != "COMMANDLINE" or parameter.name in _SAID or not parameter.opts[-1:]:

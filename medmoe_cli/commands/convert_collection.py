@@ -66,7 +66,7 @@ def build(
             ]
             for value, one in enumerate(result.classes, start=1)
         ],
-        caption=f"{sum(one.is_merged for one in result.classes)} of them are spelled in more than one way; "
+        caption=f"{sum(one.spellings > 1 for one in result.classes)} of them are spelled in more than one way; "
         "what is not one class after all is told apart under 'sources' in dataset.json",
     )
     flags = f"--name {name} --members {','.join(one.dataset for one in result.members)}"

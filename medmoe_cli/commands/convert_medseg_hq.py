@@ -31,23 +31,23 @@ def build(
     overwrite: bool,
     workers: int | None,
     dry_run: bool,
+    again: str,
 ) -> None:
-    """Build it, or say what it would be built from."""
+    """Build it, or say what it would be built from; `again` is the command without --dry-run."""
     from medmoe_cli.core.workflows.medseg import build as workflow
 
     name = name or workflow.DEFAULT_NAME
+    options = workflow.MedSegHqOptions(members=members, masks=masks, fraction=fraction, exclude=exclude, seed=seed or 0)
     if dry_run:
-        rows = workflow.list_sources(workspace, name=name, members=members)
+        rows = workflow.list_sources(workspace, name=name, options=options)
         console.json({"name": name, "sources": rows})
         _sources(console, rows)
-        console.next_command(_next(rows, name=name, members=members))
+        console.next_command(again if any(row.dataset for row in rows) else rows[0].command)
         return
     result = workflow.run_medseg_hq(
         workspace=workspace,
         name=name,
-        options=workflow.MedSegHqOptions(
-            members=members, masks=masks, fraction=fraction, exclude=exclude, seed=seed or 0
-        ),
+        options=options,
         overwrite=overwrite,
         workers=workers,
         reporter=console,
@@ -81,18 +81,15 @@ def _render(console: Console, result: MedSegHqResult) -> None:
     console.next_command(f"medmoe train --method segmote --data {sheet.name}")
 
 
-def _next(rows: Sequence[SourceRow], *, name: str, members: tuple[str, ...]) -> str:
-    if not any(row.dataset for row in rows):
-        return rows[0].command
-    return f"medmoe convert {WORD} --name {name}" + (f" --members {','.join(members)}" if members else "")
-
-
 def _sources(console: Console, rows: Sequence[SourceRow]) -> None:
     missing = [row for row in rows if not row.dataset]
     console.table(
         "the paper's datasets",
-        ["dataset", "modality", "here"],
-        [[row.title or "(another)", row.modality, row.dataset or "missing"] for row in rows],
+        ["dataset", "modality", "here", "labelled cases"],
+        [
+            [row.title or "(another)", row.modality, row.dataset or "missing", str(row.cases) if row.dataset else ""]
+            for row in rows
+        ],
     )
     if missing:
         console.table(

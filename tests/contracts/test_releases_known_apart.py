@@ -13,7 +13,8 @@ import pytest
 
 from medmoe_cli.core.base.errors import DataError
 from medmoe_cli.core.base.progress import Silent
-from medmoe_cli.core.data.converters.registry import FORMATS, recognise, survey_source
+from medmoe_cli.core.data.converters.detect import survey_source
+from medmoe_cli.core.data.converters.registry import FORMATS, recognise
 from medmoe_cli.core.data.converters.source import ConvertOptions
 from tests.tools.sources import make_imed361m, make_msd, make_nnunet_v1, make_ssl4mis
 from tests.tools.sources_abdomen import make_amos, make_btcv, make_segthor, make_word

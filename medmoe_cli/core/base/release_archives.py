@@ -25,6 +25,7 @@ from typing import IO, NamedTuple
 from medmoe_cli.core.base.archives import overlapping, zip_directory
 from medmoe_cli.core.base.errors import DataError, ResourceError
 
+OTHER_ARCHIVES = (".7z", ".rar")  # met as releases, not read
 ARCHIVE_ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 
 _MAX_MEMBERS = 2_000_000  # TotalSegmentator has 250 000

@@ -82,6 +82,7 @@ class DataSheet(Section):
         seed: of the draws.
         exclusions: name of the veto file; '' without.
         splits: how cases are split, in words.
+        formula: of the quality score, a line a term.
     """
 
     schema_version: int = 1
@@ -90,6 +91,7 @@ class DataSheet(Section):
     seed: int
     exclusions: str
     splits: str
+    formula: tuple[str, ...] = ()
     members: tuple[MemberFacts, ...]
     classes: tuple[ClassFacts, ...]
     modalities: tuple[ModalityFacts, ...]

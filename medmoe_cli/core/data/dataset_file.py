@@ -7,7 +7,8 @@ Reference: nnU-Net documentation/dataset_format.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,19 @@ from medmoe_cli.core.base.errors import DataError
 from medmoe_cli.core.base.suggest import nearest
 from medmoe_cli.core.data.filenames import some
 from medmoe_cli.core.data.finding import Finding, error, warning
+from medmoe_cli.core.data.laterality import words
 from medmoe_cli.core.imaging.formats import ENDING_FORMATS, read_endings
 
 FILE_NAME = "dataset.json"
 _REQUIRED = ("channel_names", "labels", "file_ending")
+
+_MODALITIES = {
+    "CT": re.compile(r"ct|cta|cbct"),
+    "MR": re.compile(r"mri?|t[12]\w*|flair|dwi|adc|swi|pd|pdw|bssfp|dce|cine"),
+    "PT": re.compile(r"pet|pt"),
+    "US": re.compile(r"us|ultrasound"),
+    "X-ray": re.compile(r"xr|cxr|xray|radiograph"),
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +51,7 @@ class DatasetFile:
         file_ending: of images and labels.
         num_training: as declared; None when it is not.
         listed: explicit file lists by case; None when the folders decide.
-        modality: '' when not given.
+        modality: as given, else what the channels' names tell; '' where neither does.
         class_prompts: name to text, the name itself where none is given.
         patients: case to patient.
     """
@@ -120,7 +130,7 @@ def _parse(content: Mapping[str, Any]) -> tuple[DatasetFile | None, list[Finding
         file_ending=ending,
         num_training=number,
         listed=listed,
-        modality=modality or "",
+        modality=modality or channel_modality(channels),
         class_prompts={name: prompts.get(name, name) for name in labels},
         patients=patients,
     ), findings
@@ -213,6 +223,15 @@ def _texts(content: Mapping[str, Any], key: str, findings: list[Finding]) -> dic
 
 def _key(key: str, problem: str) -> Finding:
     return error("json-key", f"key '{key}' {problem}", fix=f"edit '{key}' in dataset.json", file=FILE_NAME)
+
+
+def channel_modality(channels: Sequence[str]) -> str:
+    """The modality that all channels' names agree on ('CT'; 'T1w' and 'FLAIR' are MR); '' when they do not."""
+    told = {
+        next((known for known, pattern in _MODALITIES.items() for word in words(name) if pattern.fullmatch(word)), "")
+        for name in channels
+    }
+    return told.pop() if len(told) == 1 else ""
 
 
 def modality_text(value: Any) -> str | None:

@@ -28,6 +28,19 @@ from scipy import ndimage, stats
 
 from medmoe_cli.core.imaging.components import bounding_box, component_sizes
 
+FORMULA = (
+    "score(m) = mean over five terms of (rank - 1/2) / n, the rank of m among the n masks of its class and member in "
+    "ascending order of goodness, ties sharing their mean rank",
+    "clarity: variance of the Laplacian of g over S",
+    "contrast: |mean of g in m - mean of g in S without m|",
+    "entropy: Shannon entropy of g's 64-bin histogram over S / 6 bits",
+    "foreground: pixels of m / pixels of the slice",
+    "regions: connected regions of m, fewer is better",
+    "with g the slice as training sees it, in [0, 1], m the mask, and S its bounding box grown by a quarter of its "
+    "longer side, at least 8 pixels",
+)
+"""The score, for readers of a datasheet."""
+
 TERM_NAMES = ("clarity", "contrast", "entropy", "foreground", "regions")
 LONGEST_SIDE = 512
 _SIGNS = np.array([1, 1, 1, 1, -1])

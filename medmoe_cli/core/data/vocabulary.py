@@ -179,8 +179,13 @@ class MergedClass:
     members: Mapping[str, tuple[str, ...]]
 
     @property
+    def spellings(self) -> int:
+        """In how many ways the datasets spell it."""
+        return len({name for names in self.members.values() for name in names})
+
+    @property
     def is_merged(self) -> bool:
-        """True when the datasets spell it in more than one way."""
+        """True when a dataset spells it otherwise than the vocabulary."""
         return len({name for names in self.members.values() for name in names} | {self.name}) > 1
 
 

@@ -138,7 +138,10 @@ def _checked(survey: Survey) -> list[SourceCase]:
         raise DataError("no case in the source", why=why, fix="check the folder's content against the format")
     twice = [name for name, count in Counter(case.id for case in survey.cases).items() if count > 1]
     if twice:
-        raise DataError("cases of one name", why=some(sorted(twice), 6), fix="rename them in the source")
+        first = sorted(twice)[0]
+        files = [str(case.files[0]) for case in survey.cases if case.id == first and case.files]
+        why = f"{some(sorted(twice), 6)}; {first}: {' and '.join(files[:2])}"
+        raise DataError("cases of one name", why=why, fix="remove one of each, or rename it where it is another scan")
     return sorted(survey.cases, key=lambda case: (case.split, case.id))
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from medmoe_cli.core.data.converters.source import Fold, Skipped, SourceCase, Survey
+from medmoe_cli.core.data.converters.source import OFFICIAL, Fold, Skipped, SourceCase, Survey
+from medmoe_cli.core.data.filenames import some
 from medmoe_cli.core.data.write_case import CaseOutcome, Spelling
 
 _SLICE_LIKE = re.compile(r"(.+?)[_\-]\d+")
@@ -17,6 +18,9 @@ _OF_GRIDS = re.compile(
 )
 """Notes of a case that speak of where its voxels lie."""
 
+_OF_VOXELS = re.compile(r"(\d+) (voxels .+)")
+
+_MADE = "none in the source: folds are made by patient"
 _SHOWN_NOTES = 12
 
 
@@ -124,7 +128,7 @@ def summary(
         spelling: of the source's paths.
     """
     converted = [outcome for outcome in outcomes if not outcome.failure]
-    counted = Counter(note for outcome in converted for note in set(outcome.notes))
+    counted, totals = _counted_notes(converted)
     grids = {note: count for note, count in counted.items() if _OF_GRIDS.search(note)}
     others = Counter({note: count for note, count in counted.items() if note not in grids})
     values = _values(survey, converted)
@@ -133,11 +137,20 @@ def summary(
         for row in values
         if row.mended and row.cases
     ]
-    notes = [*survey.notes, *mended, *(f"{note} ({count} cases)" for note, count in others.most_common(_SHOWN_NOTES))]
+    notes = [
+        *survey.notes,
+        *mended,
+        *(f"{totals.get(note, '')}{note} ({count} cases)" for note, count in others.most_common(_SHOWN_NOTES)),
+    ]
     if len(others) > _SHOWN_NOTES:
         notes.append(f"and {len(others) - _SHOWN_NOTES} more kinds of notes on cases")
     if limited:
         notes.append(f"--limit left {limited} cases out")
+    empty = [one.id for one in converted if one.seen and not any(one.voxels.values())]
+    if empty:
+        notes.append(f"{len(empty)} labelled cases show no class at all: {some(empty)}")
+    if all(outcome.split == "Ts" for outcome in converted):
+        notes.append("no training case: there is nothing to train on")
     misplaced = sum(outcome.misplaced for outcome in outcomes)
     rows = [GridRow(what=note, cases=count) for note, count in Counter(grids).most_common()]
     if misplaced:
@@ -147,9 +160,10 @@ def summary(
         notes.append(hint)
     test = [outcome for outcome in converted if outcome.split == "Ts"]
     labelled = sum(bool(outcome.voxels) for outcome in test)
+    lost_folds = len(survey.folds) > len(folds)
     return Written(
         root=root,
-        found=len(outcomes) + limited + len(survey.skipped),
+        found=len(outcomes) + limited + sum(one.is_case for one in survey.skipped),
         training=len(converted) - len(test),
         test=len(test),
         labelled_test=labelled,
@@ -169,11 +183,24 @@ def summary(
         values=values,
         grids=tuple(rows),
         patients=len(patients),
-        split=_split_words(folds, own_splits=own_splits, test=len(test), labelled=labelled),
+        split=_split_words(folds, lost=lost_folds, own_splits=own_splits, test=len(test), labelled=labelled),
         folds=len(folds),
         notes=tuple(spelling(note) for note in notes),
         inputs={path: digest for outcome in converted for path, digest in outcome.inputs.items()},
     )
+
+
+def _counted_notes(converted: Sequence[CaseOutcome]) -> tuple[Counter[str], dict[str, str]]:
+    """How many cases have each note; notes that begin with a number of voxels are one, with the total before it."""
+    counted: Counter[str] = Counter()
+    totals: Counter[str] = Counter()
+    for outcome in converted:
+        for note in set(outcome.notes):
+            match = _OF_VOXELS.fullmatch(note)
+            counted[match[2] if match else note] += 1
+            if match:
+                totals[match[2]] += int(match[1])
+    return counted, {note: f"{total} " for note, total in totals.items()}
 
 
 def planned(root: Path, survey: Survey, cases: Sequence[SourceCase], *, limited: int, spelling: Spelling) -> Written:
@@ -182,13 +209,17 @@ def planned(root: Path, survey: Survey, cases: Sequence[SourceCase], *, limited:
     known = {case.id for case in cases}
     folds = kept_folds(survey, known)
     size = sum(file.stat().st_size for case in cases for file in case.files if file.is_file())
-    notes = [*survey.notes, f"{size / (1 << 20):.1f} MiB of source files would be read"]
+    notes = [
+        *survey.notes,
+        f"{size / (1 << 20):.1f} MiB of source files would be read",
+        "values and grids are looked at when it is written",
+    ]
     if limited:
         notes.append(f"--limit left {limited} cases out")
     return Written(
         root=root,
         planned=True,
-        found=len(cases) + limited + len(survey.skipped),
+        found=len(cases) + limited + sum(one.is_case for one in survey.skipped),
         training=len(cases) - test,
         test=test,
         skipped=_spelled(survey.skipped, spelling),
@@ -197,7 +228,13 @@ def planned(root: Path, survey: Survey, cases: Sequence[SourceCase], *, limited:
             for name, value in survey.labels.items()
         ),
         patients=len({case.patient for case in cases}),
-        split=_split_words(folds, own_splits=survey.splits is not None, test=test, labelled=None),
+        split=_split_words(
+            folds,
+            lost=len(survey.folds) > len(folds),
+            own_splits=survey.splits is not None,
+            test=test,
+            labelled=None,
+        ),
         folds=len(folds),
         notes=tuple(spelling(note) for note in notes),
         inputs={},
@@ -212,7 +249,8 @@ def sources_of(survey: Survey, value: int) -> tuple[int, ...]:
 def kept_folds(survey: Survey, training: set[str]) -> tuple[Fold, ...]:
     """The official folds over the cases that are there; one that loses a whole side is no fold any more."""
     kept = [
-        Fold(
+        replace(
+            fold,
             train=tuple(case for case in fold.train if case in training),
             val=tuple(case for case in fold.val if case in training),
         )
@@ -247,22 +285,29 @@ def _values(survey: Survey, converted: Sequence[CaseOutcome]) -> tuple[ValueRow,
     return tuple(rows)
 
 
-def _split_words(folds: Sequence[Fold], *, own_splits: bool, test: int, labelled: int | None) -> str:
+def _split_words(folds: Sequence[Fold], *, lost: bool, own_splits: bool, test: int, labelled: int | None) -> str:
+    """Args as they say; `lost` is an official fold that has no case left on one of its sides."""
     parts = []
     if folds:
         sides = ", ".join(f"{len(fold.train)} train / {len(fold.val)} val" for fold in folds[:3])
         more = f" and {len(folds) - 3} more" if len(folds) > 3 else ""
-        parts.append(f"official folds in splits_final.json: {sides}{more}")
+        whose = folds[0].name
+        kind = "official" if whose.startswith(OFFICIAL) else "published"
+        parts.append(f"{kind} folds in splits_final.json ({whose}): {sides}{more}")
     elif own_splits:
         parts.append("splits_final.json is the source's")
+    elif lost:
+        parts.append("the published fold has no case here on one of its sides: folds are made by patient")
+    else:
+        parts.append("no published folds: they are made by patient" if test else _MADE)
     if test:
         known = "" if labelled is None else f", {labelled} of them with labels in labelsTs"
         parts.append(f"{test} test cases in imagesTs{known}")
-    return "; ".join(parts) or "none in the source: folds are made by patient"
+    return "; ".join(parts)
 
 
 def _spelled(skipped: Sequence[Skipped], spelling: Spelling) -> tuple[Skipped, ...]:
-    return tuple(Skipped(what=spelling(one.what), why=spelling(one.why)) for one in skipped)
+    return tuple(replace(one, what=spelling(one.what), why=spelling(one.why)) for one in skipped)
 
 
 def _patient_hint(ids: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pydicom
 from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.uid import UID
 
 from medmoe_cli.core.base.errors import DataError
 from medmoe_cli.core.imaging.formats import is_junk
@@ -84,6 +85,12 @@ def has_dicom_magic(path: Path) -> bool:
         return False
 
 
+def is_cut_short(header: Any) -> bool:
+    """An image, by the kind that stands at a file's very beginning, whose header ends before the picture's size."""
+    kind = UID(str(header.file_meta.get("MediaStorageSOPClassUID", "") or "")).keyword
+    return kind.endswith("ImageStorage") and ("Rows" not in header or "Columns" not in header)
+
+
 def find_series(path: Path) -> list[Series]:
     """The image series of a folder (not of its subfolders), file or zip, largest first.
 
@@ -93,6 +100,9 @@ def find_series(path: Path) -> list[Series]:
     groups: dict[str, list[Item]] = {}
     skipped: dict[str, int] = {}
     for item in _items(path):
+        if is_cut_short(item.header):
+            fix = "copy it again; without it its series would lack a slice"
+            raise DataError("damaged DICOM file", where=str(item), why="it ends before its picture", fix=fix)
         modality = str(item.header.get("Modality", "")) or "?"
         if modality in _NOT_IMAGES or "Rows" not in item.header or "Columns" not in item.header:
             skipped[modality] = skipped.get(modality, 0) + 1

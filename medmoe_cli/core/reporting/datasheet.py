@@ -25,6 +25,12 @@ def datasheet_text(sheet: DataSheet) -> str:
         "- The quality score tells sharp, rich, well outlined masks from blurred specks of the same class. It does not "
         "know whether a mask is right: look at contact_sheets/, and exclude what is wrong (--exclude FILE).",
         "",
+        "## Quality score",
+        "",
+        *(f"- {line}" for line in sheet.formula),
+        "",
+        "quality.csv holds every mask with its terms, score, rank, and why it was not taken.",
+        "",
         "## Members",
         "",
         *_table(

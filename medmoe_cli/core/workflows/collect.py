@@ -104,16 +104,20 @@ def run_collect(
 
         atomic.sweep(root.parent)
         atomic.replace_dir(root, fill)
-        collection = open_dataset(root)
-        folds = collection_splits(collection)
-        held_out = frozenset(case for fold in folds for case in fold.validation)
-        if folds:
-            jsonio.write(root / SPLITS_NAME, [{"train": fold.train, "val": fold.validation} for fold in folds])
+        held_out = hold_out(root)
         run.folder = root
         run.add_output(root)
         for dataset in opened:
             run.add_input(dataset.root / FILE_NAME)
     return Collected(root=root, members=tuple(_facts(one, held_out) for one in opened), classes=classes)
+
+
+def hold_out(root: Path) -> frozenset[str]:
+    """Write a collection's splits_final.json; the cases that it holds out, none where no member can spare a patient."""
+    folds = collection_splits(open_dataset(root))
+    if folds:
+        jsonio.write(root / SPLITS_NAME, [{"train": fold.train, "val": fold.validation} for fold in folds])
+    return frozenset(case for fold in folds for case in fold.validation)
 
 
 def _open(workspace: Workspace, members: Sequence[str], name: str) -> tuple[Dataset, ...]:

@@ -10,8 +10,8 @@ from typing import Any
 from medmoe_cli.core.base.errors import ConfigError, PartialError
 from medmoe_cli.core.base.progress import Reporter
 from medmoe_cli.core.base.workspace import Workspace
-from medmoe_cli.core.data.converters.detect import Detected, detect, root_of
-from medmoe_cli.core.data.converters.registry import FORMATS, fitting, require_format, require_options, survey_source
+from medmoe_cli.core.data.converters.detect import Detected, detect, root_of, survey_source
+from medmoe_cli.core.data.converters.registry import FORMATS, fitting, require_format, require_options
 from medmoe_cli.core.data.converters.source import ConvertOptions
 from medmoe_cli.core.data.workers import worker_count
 from medmoe_cli.core.data.write_dataset import Written, plan_dataset, require_absent, write_dataset

@@ -13,6 +13,7 @@ from medmoe_cli.core.base.errors import MedMoEError, ProblemList, ResourceError
 from medmoe_cli.core.base.progress import Reporter
 from medmoe_cli.core.base.release_archives import is_archive, unpack_release
 from medmoe_cli.core.data.converters.registry import recognise, require_source
+from medmoe_cli.core.data.filenames import some
 from medmoe_cli.core.data.write_case import Spelling
 from medmoe_cli.core.imaging.formats import is_junk
 
@@ -24,7 +25,7 @@ class OpenSource:
     Attributes:
         root: its folder.
         spelling: how its paths are written where people read them.
-        note: what was unpacked, '' for a folder.
+        note: what was unpacked, or left packed; '' for a folder without archives.
     """
 
     root: Path
@@ -52,7 +53,7 @@ def open_source(source: Path, place: Path, *, reporter: Reporter) -> Iterator[Op
     archives = [source] if is_archive(source) else _archives_in(source)
     if not archives:
         require_source(source)
-        yield OpenSource(root=source, spelling=Spelling())
+        yield OpenSource(root=source, spelling=Spelling(), note=_left_packed(source))
         return
     made = _made(place)
     folder = atomic.temporary_sibling(place / "source")
@@ -88,6 +89,12 @@ def _archives_in(source: Path) -> list[Path]:
         return []
     found = sorted(path for path in source.iterdir() if is_archive(path) and not is_junk(path))
     return found if found and recognise(source) is None else []
+
+
+def _left_packed(source: Path) -> str:
+    """What to say of archives beside the folders that are read."""
+    found = sorted(path.name for path in source.iterdir() if is_archive(path) and not is_junk(path))
+    return f"archives beside the folders are not read, unpack them first: {some(found)}" if found else ""
 
 
 def _made(place: Path) -> list[Path]:

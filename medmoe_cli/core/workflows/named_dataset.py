@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from medmoe_cli.core.base.errors import DataError, MedMoEError
+from medmoe_cli.core.base.errors import DataError, MedMoEError, ProblemList
 from medmoe_cli.core.base.workspace import Workspace
 from medmoe_cli.core.data.dataset import Dataset
 from medmoe_cli.core.data.index import open_dataset
@@ -45,7 +45,10 @@ def _not_built(workspace: Workspace, data: str) -> DataError:
         if not any(row.dataset for row in rows):
             raise no_member(workspace, name=data)
     except MedMoEError as error:
-        return DataError(what, where=workspace.datasets, why=error.why or error.what, fix=error.fix)
+        problems = error.problems if isinstance(error, ProblemList) else (error,)
+        why = "; ".join(f"{one.what}: {one.why}" if one.why else one.what for one in problems)
+        fix = problems[0].fix if problems[0].what == "no member" else f"medmoe convert {_MEDSEG_HQ} --members NAMES"
+        return DataError(what, where=workspace.datasets, why=why, fix=fix)
     there = [f"{row.dataset} ({row.title})" if row.title else row.dataset for row in rows if row.dataset]
     missing = [row.title for row in rows if not row.dataset]
     why = f"members found: {', '.join(there)}"

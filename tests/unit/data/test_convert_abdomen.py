@@ -12,7 +12,8 @@ import pytest
 from medmoe_cli.core.base.errors import ConfigError, DataError
 from medmoe_cli.core.base.progress import Silent
 from medmoe_cli.core.data.converters.checked_pair import RESAMPLED
-from medmoe_cli.core.data.converters.registry import recognise, survey_source
+from medmoe_cli.core.data.converters.detect import survey_source
+from medmoe_cli.core.data.converters.registry import recognise
 from medmoe_cli.core.data.converters.release import numbers
 from medmoe_cli.core.data.converters.segthor import HEART_IN_AIR, NO_AORTA
 from medmoe_cli.core.data.converters.source import ConvertOptions, Survey

@@ -14,7 +14,8 @@ from PIL import Image as Picture
 from medmoe_cli.core.base.errors import ConfigError, DataError
 from medmoe_cli.core.base.progress import Silent
 from medmoe_cli.core.data.converters.chaos import LEVELS_SETTLED
-from medmoe_cli.core.data.converters.registry import recognise, survey_source
+from medmoe_cli.core.data.converters.detect import survey_source
+from medmoe_cli.core.data.converters.registry import recognise
 from medmoe_cli.core.data.converters.slice_masks import BY_ORDER, BY_STEM, pair_slices
 from medmoe_cli.core.data.converters.source import ConvertOptions
 from tests.tools.converting import convert, dataset_json, names

@@ -14,7 +14,8 @@ import pytest
 from medmoe_cli.core.base.errors import ConfigError, DataError
 from medmoe_cli.core.base.progress import Silent
 from medmoe_cli.core.data.converters.acdc import phases
-from medmoe_cli.core.data.converters.registry import recognise, survey_source
+from medmoe_cli.core.data.converters.detect import survey_source
+from medmoe_cli.core.data.converters.registry import recognise
 from medmoe_cli.core.data.converters.source import ConvertOptions, Survey
 from medmoe_cli.core.data.index import open_dataset
 from medmoe_cli.core.data.splits import split

@@ -11,7 +11,8 @@ from PIL import Image as Picture
 
 from medmoe_cli.core.base.errors import ConfigError, MedMoEError
 from medmoe_cli.core.base.progress import Silent
-from medmoe_cli.core.data.converters.registry import recognise, survey_source
+from medmoe_cli.core.data.converters.detect import survey_source
+from medmoe_cli.core.data.converters.registry import recognise
 from medmoe_cli.core.data.converters.source import ConvertOptions, Fold
 from tests.tools.converting import convert, dataset_json, names
 from tests.tools.sources import picture_array

@@ -267,7 +267,7 @@ def test_official_folds_become_splits_final(tmp_path: Path) -> None:
     survey = survey_of(tmp_path / "src", values=((205,), (205,), (420,), (420,)), folds=folds)
     written = write(tmp_path / "ds", survey)
     assert (written.folds, written.split) == (
-        2, "official folds in splits_final.json: 2 train / 2 val, 2 train / 2 val",
+        2, "official folds in splits_final.json (the release's own): 2 train / 2 val, 2 train / 2 val",
     )  # fmt: skip
     assert json.loads((tmp_path / "ds" / "splits_final.json").read_text()) == [
         {"train": ["a", "b"], "val": ["c", "d"]}, {"train": ["c", "d"], "val": ["a", "b"]},

@@ -11,7 +11,8 @@ import pytest
 
 from medmoe_cli.core.base.errors import ConfigError, DataError
 from medmoe_cli.core.base.progress import Silent
-from medmoe_cli.core.data.converters.registry import recognise, survey_source
+from medmoe_cli.core.data.converters.detect import survey_source
+from medmoe_cli.core.data.converters.registry import recognise
 from medmoe_cli.core.data.converters.source import ConvertOptions
 from medmoe_cli.core.data.converters.synapse_directions import PARTLY, SEEN, TURNED, Organs, directions
 from medmoe_cli.core.data.converters.synapse_transunet import _TEST, _TRAINING, EIGHT_BITS, OTHER_RANGE, SCHEMES

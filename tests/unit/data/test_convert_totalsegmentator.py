@@ -14,8 +14,9 @@ import SimpleITK
 
 from medmoe_cli.core.base.errors import ConfigError, DataError
 from medmoe_cli.core.base.progress import Silent
+from medmoe_cli.core.data.converters.detect import survey_source
 from medmoe_cli.core.data.converters.label_table import label_table
-from medmoe_cli.core.data.converters.registry import recognise, survey_source
+from medmoe_cli.core.data.converters.registry import recognise
 from medmoe_cli.core.data.converters.source import ConvertOptions, Fold
 from medmoe_cli.core.data.converters.totalsegmentator import ALL_EMPTY, FILES_MISSING, OVERLAPPING
 from medmoe_cli.core.data.converters.totalsegmentator_classes import CT_V1, CT_V2, MR, order_of

@@ -209,7 +209,11 @@ def test_vetoes_of_nothing_stop_before_anything_is_written(workspace: Workspace,
 
 def test_members_are_recognised_named_declared_or_added(workspace: Workspace) -> None:
     def members(*wanted: str) -> dict[str, str]:
-        return {row.dataset: row.title for row in list_sources(workspace, members=wanted) if row.dataset}
+        return {
+            row.dataset: row.title
+            for row in list_sources(workspace, options=MedSegHqOptions(members=wanted))
+            if row.dataset
+        }
 
     assert members() == {"btcv": "BTCV", "isic-2018": "ISIC2018"}
     assert members("own") == {"own": ""}
@@ -219,14 +223,14 @@ def test_members_are_recognised_named_declared_or_added(workspace: Workspace) ->
 
 def test_wrong_members_are_reported_together(workspace: Workspace) -> None:
     with pytest.raises(ProblemList) as caught:
-        list_sources(workspace, members=("btvc", "own=acds"))
+        list_sources(workspace, options=MedSegHqOptions(members=("btvc", "own=acds")))
     lines = [problem.line() for problem in caught.value.problems]
     assert "did you mean 'btcv'" in lines[0]
     assert "did you mean 'acdc'" in lines[1]
     with pytest.raises(ConfigError, match="some without"):
-        list_sources(workspace, members=("+own", "btcv"))
+        list_sources(workspace, options=MedSegHqOptions(members=("+own", "btcv")))
     with pytest.raises(ConfigError, match="2 datasets are BTCV"):
-        list_sources(workspace, members=("+own=btcv",))
+        list_sources(workspace, options=MedSegHqOptions(members=("+own=btcv",)))
 
 
 def test_two_names_for_one_class_stop_before_anything_is_measured(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def survey(source: Path, options: ConvertOptions, *, workers: int | None, report
         image, label = found.files.get((patient, frame, "image")), found.files.get((patient, frame, "truth"))
         training = _number(patient) <= _LAST_TRAINING
         if image is None:
-            skipped.append(Skipped(what=case, why="a truth file without its image"))
+            skipped.append(Skipped(what=case, why="a truth file without its image", is_case=False))
             continue
         if label is None and training:
             skipped.append(Skipped(what=case, why="a training frame without its _gt file"))
@@ -77,7 +77,9 @@ def survey(source: Path, options: ConvertOptions, *, workers: int | None, report
         )
     if cine:
         skipped.append(
-            Skipped(what=f"{len(cine)} cine series ({some(cine, 2)})", why="4-D: their frames are the cases")
+            Skipped(
+                what=f"{len(cine)} cine series ({some(cine, 2)})", why="4-D: their frames are the cases", is_case=False
+            )
         )
     patients = {f"patient{number:03d}" for number in range(1, _LAST_TRAINING + 1)}
     held_back = {f"patient{number:03d}" for number in (*_VALIDATION, *_HELD_BACK)}
@@ -97,9 +99,20 @@ def survey(source: Path, options: ConvertOptions, *, workers: int | None, report
         modality=options.modality or "MR",
         information={"reference": "ACDC, doi 10.1109/TMI.2018.2837502", "licence": _LICENCE},
         class_prompts={"myocardium": "myocardium of the left ventricle"},
-        notes=(*_frames_against_info(source, found), *fold_notes),
+        notes=(*_frames_against_info(source, found), *_moved(found), *fold_notes),
         folds=folds,
     )
+
+
+def _moved(found: OneOf[tuple[str, int, str]]) -> list[str]:
+    """Patients that lie in the other part's folder: the number decides."""
+    there = {patient: {part.lower() for part in path.parts} for (patient, _, _), path in found.files.items()}
+    moved = [
+        patient
+        for patient, parts in sorted(there.items())
+        if len(parts & {"training", "testing"}) == 1 and ("training" in parts) != (_number(patient) <= _LAST_TRAINING)
+    ]
+    return [f"patients in the other part's folder, their numbers count: {some(moved)}"] if moved else []
 
 
 def phases(path: Path) -> dict[str, int]:

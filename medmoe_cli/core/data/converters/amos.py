@@ -11,13 +11,16 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from medmoe_cli.core.base import jsonio
 from medmoe_cli.core.base.errors import DataError
 from medmoe_cli.core.base.progress import Reporter
+from medmoe_cli.core.data.converters.classes import classes_by_value
 from medmoe_cli.core.data.converters.format import COMMON_OPTIONS, Format
 from medmoe_cli.core.data.converters.organ_check import label_voxels, organ_sizes, require_many
 from medmoe_cli.core.data.converters.release import mixed_channel, numbers, official_fold, parts_of
-from medmoe_cli.core.data.converters.source import ConvertOptions, Survey, renumber
+from medmoe_cli.core.data.converters.source import ConvertOptions, SourceCase, Survey, renumber
 from medmoe_cli.core.data.converters.split_folders import Side, release_root, survey_numbered
+from medmoe_cli.core.data.vocabulary import key_of
 
 NAME = "amos"
 _CLASSES = {
@@ -81,12 +84,13 @@ def survey(source: Path, options: ConvertOptions, *, workers: int | None, report
     found = survey_numbered(root, _FILE, _OFFICIAL, options, keep=lambda number: _part(number) in parts)
     fix = "use the original labels; SAM-Med3D's folders, one class each, are --format sam-med3d"
     require_many(organ_sizes(found.labels, label_voxels), _CLASSES, where=root, fix=fix)
+    _require_classes(root / "dataset.json")
     names = {side: {f"amos_{number:04d}" for number in listed} for side, listed in _OFFICIAL.items()}
     folds, fold_notes = official_fold("the release's 240/120", names["training"], names["validation"], found.cases)
     modality, channel, notes = mixed_channel([_PARTS[part] for part in parts])
     tests = sum(case.split == "Ts" for case in found.cases)
     if tests:
-        notes += (f"{tests} test cases (readme copies disagree: 240 or 120); their labels are not public",)
+        notes += (f"{tests} test cases (readme copies disagree: 240 or 120); {_labelled(found.cases)}",)
     if "mr" in parts:
         notes += ("in MR the bladder and the prostate or uterus are usually not annotated",)
     values, value_map = renumber(_CLASSES)
@@ -104,6 +108,33 @@ def survey(source: Path, options: ConvertOptions, *, workers: int | None, report
         notes=(*found.notes, *notes, *fold_notes),
         folds=folds,
     )
+
+
+def _labelled(cases: Sequence[SourceCase]) -> str:
+    here = sum(case.split == "Ts" and len(case.files) > 1 for case in cases)
+    return f"{here} of them with labels here" if here else "their labels are not public"
+
+
+def _require_classes(path: Path) -> None:
+    """The release's own dataset.json, where it is there, numbers the organs as this converter does.
+
+    Raises:
+        DataError: it does not, or it cannot be read.
+    """
+    content = jsonio.read(path) if path.is_file() else None
+    if not isinstance(content, dict) or not isinstance(content.get("labels"), dict):
+        return
+    theirs = {value: key_of(name) for name, value in classes_by_value(content, path).items()}
+    ours = {value: key_of(name) for name, value in _CLASSES.items()}
+    differing = [value for value in sorted(theirs) if theirs[value] != ours.get(value)]
+    if differing:
+        listed = ", ".join(f"{value} is {theirs[value]}, not {ours.get(value, 'known')}" for value in differing[:4])
+        raise DataError(
+            "label values of another order than AMOS",
+            where=path,
+            why=listed,
+            fix="restore the release's dataset.json; labels of another order are --format nnunet or msd",
+        )
 
 
 def _part(number: int) -> str:

@@ -71,7 +71,8 @@ def survey(source: Path, options: ConvertOptions, *, workers: int | None, report
     rule = patient_rule(options.patient_regex)
     cases: list[SourceCase] = []
     skipped = [
-        Skipped(what=labels[number].name, why="a label without its image") for number in set(labels) - set(images)
+        Skipped(what=labels[number].name, why="a label without its image", is_case=False)
+        for number in set(labels) - set(images)
     ]
     for number, image in sorted(images.items()):
         case, label = f"btcv_{number:04d}", labels.get(number)

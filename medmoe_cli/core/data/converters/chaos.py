@@ -137,7 +137,7 @@ def load_case(one: Acquisition, part: str) -> LoadedCase:
     label, changed = codes(grey, _CT_RANGES if one.kind == "ct" else _MR_RANGES, one.ground)
     if changed and one.kind != "ct":
         notes.append(LEVELS_SETTLED)
-    require_order(owner, label, one.ground)
+    require_order(owner, label, one.ground, notes)
     return LoadedCase(images=tuple(volumes), label=np.asarray(label), notes=tuple(notes))
 
 

@@ -39,7 +39,8 @@ def settled(image: Image, label: Labels, notes: list[str]) -> NDArray[Any]:
     """The label on the image's grid, with a note where its header is another.
 
     Grids of one shape whose headers put them apart can be read in two ways (voxel for voxel, or as the headers say), so
-    they are refused. Grids of different shapes are resampled, unless that changes a class's volume.
+    they are refused. Grids of different shapes are resampled, unless that changes a class's volume or leaves a part of
+    the image unlabelled.
 
     Raises:
         GeometryError: the label's place is in doubt.
@@ -59,8 +60,25 @@ def settled(image: Image, label: Labels, notes: list[str]) -> NDArray[Any]:
             why=f"{verdict}; {changes}",
             fix="compare the two headers and repair the wrong one, or leave the case out",
         )
+    if _falls_short(label, image):
+        raise GeometryError(
+            "label that does not reach over its image",
+            where=label.header.path,
+            why=f"{verdict}; slices of the image lie outside the label's grid, where nobody can tell what is there",
+            fix="look for the whole label, or leave the case out",
+        )
     notes.append(RESAMPLED)
     return moved
+
+
+def _falls_short(label: Labels, image: Image) -> bool:
+    """Voxels at a corner of the image lie outside the label's grid, by more than a quarter of its voxels."""
+    step = np.linalg.inv(label.geometry.affine) @ image.geometry.affine
+    corners = np.array([(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)]) * (
+        np.array(image.geometry.shape) - 1
+    )
+    places = corners @ step[:3, :3].T + step[:3, 3]
+    return bool((places < -0.75).any() or (places > np.array(label.geometry.shape) - 0.25).any())
 
 
 def _grid(label: Labels) -> Grid:

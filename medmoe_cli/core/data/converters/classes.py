@@ -76,6 +76,6 @@ def patient_rule(regex: str | None) -> re.Pattern[str] | None:
 
 
 def patient_of(case: str, rule: re.Pattern[str] | None) -> str:
-    """The patient of a case: the rule's first group, else the case itself."""
-    match = rule.fullmatch(case) if rule is not None else None
+    """The patient of a case: the first group of the rule's first match in its id, else the case itself."""
+    match = rule.search(case) if rule is not None else None
     return match[1] if match is not None and match[1] else case

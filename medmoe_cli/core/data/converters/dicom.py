@@ -30,7 +30,7 @@ from medmoe_cli.core.data.converters.pairing import LABEL_SUFFIXES
 from medmoe_cli.core.data.converters.source import ConvertOptions, LoadedCase, Skipped, SourceCase, Survey
 from medmoe_cli.core.data.converters.turned import onto_voxels
 from medmoe_cli.core.data.filenames import files_below, some
-from medmoe_cli.core.imaging.dicom_files import PYDICOM_ERRORS, has_dicom_magic
+from medmoe_cli.core.imaging.dicom_files import PYDICOM_ERRORS, has_dicom_magic, is_cut_short
 from medmoe_cli.core.imaging.formats import METAIMAGE, NIFTI, NRRD, ending_of, stem_of
 from medmoe_cli.core.imaging.read import read_image, read_labels
 
@@ -121,13 +121,17 @@ def survey(source: Path, options: ConvertOptions, *, workers: int | None, report
     skipped += [Skipped(what=one.id, why="a series that nothing marks") for one in chosen if one not in labelled]
     used = {seg.path for one in labelled for seg in by_segments[one.key]}
     skipped += [
-        Skipped(what=str(seg.path.relative_to(source)), why="a segmentation of a series that is not here")
+        Skipped(
+            what=str(seg.path.relative_to(source)), why="a segmentation of a series that is not here", is_case=False
+        )
         for seg in found.segments
         if seg.path not in used
     ]
     used_files = set(by_file.values())
     skipped += [
-        Skipped(what=str(path.relative_to(source)), why="a label file that no series folder is named after")
+        Skipped(
+            what=str(path.relative_to(source)), why="a label file that no series folder is named after", is_case=False
+        )
         for path in found.labels
         if path not in used_files
     ]
@@ -195,8 +199,10 @@ def load_with_file(folder: Path, series: str, path: Path) -> LoadedCase:
     """
     image = read_image(folder, series=series)
     found = read_labels(path)
-    turned = onto_voxels(found.data, found.geometry, image.geometry)
     notes: list[str] = list(image.header.notes)
+    turned = None
+    if sorted(found.geometry.shape) == sorted(image.geometry.shape):  # a label map leaves nothing out
+        turned = onto_voxels(found.data, found.geometry, image.geometry)
     if turned is None:
         try:
             turned = place_label(image, found, notes)
@@ -221,8 +227,8 @@ def _gather(source: Path, reporter: Reporter) -> _Found:
             continue
         header = _header(path)
         reporter.update(path.name)
-        if header is None:
-            found.skipped.append(Skipped(what=str(path.relative_to(source)), why="a damaged DICOM file"))
+        if header is None or is_cut_short(header):
+            found.skipped.append(Skipped(what=str(path.relative_to(source)), why="a damaged DICOM file", is_case=False))
         elif str(header.file_meta.get("MediaStorageSOPClassUID", "")) == _DIRECTORY:
             continue
         elif header.get("Modality") == "SEG":
@@ -243,7 +249,7 @@ def _gather(source: Path, reporter: Reporter) -> _Found:
     raise_all(problems)
     found.series = sorted(by_uid.values(), key=lambda one: (str(one.folder), one.number, one.uid))
     found.skipped += [
-        Skipped(what=f"{count} DICOM objects of modality {kind}", why="no image")
+        Skipped(what=f"{count} DICOM objects of modality {kind}", why="no image", is_case=False)
         for kind, count in sorted(others.items())
     ]
     return found

@@ -62,7 +62,7 @@ def survey(source: Path, options: ConvertOptions, *, workers: int | None, report
         for entry in content.get(key) or []:
             image, label = (entry.get("image"), entry.get("label")) if isinstance(entry, dict) else (None, None)
             if not isinstance(image, str) or not isinstance(label, str):
-                skipped.append(Skipped(what=f"{key}: {entry!r}", why="names no image and label"))
+                skipped.append(Skipped(what=f"{key}: {entry!r}", why="names no image and label", is_case=False))
                 continue
             files = (source / image, source / label)
             used.update(files)

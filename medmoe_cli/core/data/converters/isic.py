@@ -91,9 +91,11 @@ def survey(source: Path, options: ConvertOptions, *, workers: int | None, report
     skipped: list[Skipped] = []
     cases = _cases(pictures.files, masks.files, options, skipped)
     if superpixels:
-        skipped.append(Skipped(what=f"{superpixels} files *_superpixels.png", why="they are no pictures"))
+        skipped.append(
+            Skipped(what=f"{superpixels} files *_superpixels.png", why="they are no pictures", is_case=False)
+        )
     if others:
-        skipped.append(Skipped(what=some(sorted(set(others)), 6), why="neither picture nor mask"))
+        skipped.append(Skipped(what=some(sorted(set(others)), 6), why="neither picture nor mask", is_case=False))
     return Survey(
         format=NAME,
         channels=options.channels or ("R", "G", "B"),
@@ -162,7 +164,7 @@ def _cases(
         load = partial(load_picture, picture, mask, colour=True)
         cases.append(SourceCase(id=case, patient=patient_of(case, rule), split=split, files=files, load=load))
     skipped += [
-        Skipped(what=masks[part, case].name, why=f"a {part} mask without its picture")
+        Skipped(what=masks[part, case].name, why=f"a {part} mask without its picture", is_case=False)
         for part, case in sorted(masks.keys() - pictures.keys())
     ]
     return tuple(cases)

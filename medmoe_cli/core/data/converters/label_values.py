@@ -57,7 +57,11 @@ class Classes:
 
 
 def survey_values(paths: Sequence[Path], *, workers: int | None, reporter: Reporter) -> LabelValues:
-    """Count the values of all label files; damaged ones are left for the conversion to report."""
+    """Count the values of all label files; damaged ones are left for the conversion to report.
+
+    Raises:
+        DataError: none of them can be read; the first one's reason.
+    """
     voxels: Counter[int] = Counter()
     files: Counter[int] = Counter()
     reporter.start("look at labels", len(paths))
@@ -68,6 +72,8 @@ def survey_values(paths: Sequence[Path], *, workers: int | None, reporter: Repor
         voxels.update(counts)
         files.update(counts.keys())
     reporter.finish()
+    if not voxels and paths:
+        read_labels(paths[0])
     return LabelValues(voxels=voxels, files=files)
 
 

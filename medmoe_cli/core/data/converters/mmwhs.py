@@ -68,13 +68,15 @@ def survey(source: Path, options: ConvertOptions, *, workers: int | None, report
         image, label = found.files.get((part, case, "image")), found.files.get((part, case, "label"))
         test = case in tests
         if image is None:
-            skipped.append(Skipped(what=case, why="a label without its image"))
+            skipped.append(Skipped(what=case, why="a label without its image", is_case=False))
             continue
         if label is None and not test:
             skipped.append(Skipped(what=case, why="a training image without its label"))
             continue
         if label is not None and test and not _readable(label):
-            skipped.append(Skipped(what=label.name, why="no readable NIfTI: the test truth is not public"))
+            skipped.append(
+                Skipped(what=label.name, why="no readable NIfTI: the test truth is not public", is_case=False)
+            )
             label = None
         cases.append(
             SourceCase(

@@ -62,7 +62,7 @@ def survey(source: Path, options: ConvertOptions, *, workers: int | None, report
             missing = [file for file in (image, label) if file is not None and not file.is_file()]
             used.update(file for file in (image, label) if file is not None)
             if image is None:
-                skipped.append(Skipped(what=f"{key}: {entry!r}", why="names no image"))
+                skipped.append(Skipped(what=f"{key}: {entry!r}", why="names no image", is_case=False))
             elif missing == [label] and split == "Ts":
                 cases.append(_case(image, None, split, rule))
             elif missing:

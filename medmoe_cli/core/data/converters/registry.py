@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import fields
 from pathlib import Path
 
-from medmoe_cli.core.base import jsonio
 from medmoe_cli.core.base.errors import ConfigError, DataError, raise_all
-from medmoe_cli.core.base.progress import Reporter
+from medmoe_cli.core.base.release_archives import OTHER_ARCHIVES
 from medmoe_cli.core.base.suggest import did_you_mean
 from medmoe_cli.core.data.converters import (
     acdc,
@@ -32,7 +31,7 @@ from medmoe_cli.core.data.converters import (
     word,
 )
 from medmoe_cli.core.data.converters.format import Format
-from medmoe_cli.core.data.converters.source import ConvertOptions, Survey
+from medmoe_cli.core.data.converters.source import ConvertOptions
 
 _MODULES = (
     msd,
@@ -56,9 +55,10 @@ _MODULES = (
     dicom,
     folder,
 )
-_WITH_JSON = ("msd", "nnunet", "imed361m")
 
 FORMATS: dict[str, Format] = {module.FORMAT.name: module.FORMAT for module in _MODULES}
+
+_SPACING_MM = (1e-4, 1e3)  # micrographs to the thickest slices
 
 _FLAGS = {
     "spacing_mm": "--spacing",
@@ -94,40 +94,6 @@ def require_format(name: str) -> Format:
     return FORMATS[name]
 
 
-def survey_source(
-    source: Path, format_name: str, options: ConvertOptions, *, workers: int | None, reporter: Reporter
-) -> Survey:
-    """Understand a source in the format that was named.
-
-    Raises:
-        ConfigError: no such format, or an option that it does not take.
-        DataError: there is no such folder, it is empty, or it is of another format.
-    """
-    known = require_format(format_name)
-    require_source(source)
-    require_options(known, options)
-    likely = recognise(source)
-    # Series in folders are plain files as well; and who says how plain files are to be read means plain files.
-    by_files = likely == dicom.NAME or options != ConvertOptions()
-    if known.name in _WITH_JSON and (source / "dataset.json").is_file():
-        jsonio.read(source / "dataset.json")  # a broken one is the reason that it looks like nothing
-    if not known.looks_like(source) or (likely != known.name and known.name == folder.NAME and not by_files):
-        raise _other_format(source, known, likely)
-    return known.survey(source, options, workers=workers, reporter=reporter)
-
-
-def _other_format(source: Path, known: Format, likely: str | None) -> DataError:
-    what = f"not a source of format {known.name}"
-    inner = next((path for path in sorted(source.iterdir()) if path.is_dir() and known.looks_like(path)), None)
-    if inner is not None and known.name != folder.NAME:
-        fix = f"medmoe convert {inner} --format {known.name} --name NAME"
-        return DataError(what, where=source, why=f"its sub-folder {inner.name} is one", fix=fix)
-    if likely is None:
-        return DataError(what, where=source, why="it looks like no known format", fix="medmoe convert --list")
-    fix = f"medmoe convert {source} --format {likely} --name NAME"
-    return DataError(what, where=source, why=f"it looks like {likely}", fix=fix)
-
-
 def require_source(source: Path) -> None:
     """Refuse what is no folder with something in it.
 
@@ -136,6 +102,8 @@ def require_source(source: Path) -> None:
     """
     if not source.exists():
         raise DataError("folder not found", where=source, fix="check the path")
+    if not source.is_dir() and source.name.lower().endswith(OTHER_ARCHIVES):
+        raise DataError("an archive that is not read here", where=source, why="zip and tar are", fix="unpack it first")
     if not source.is_dir():
         raise DataError(
             "a file where a folder was expected", where=source, fix="name its folder, or a zip or tar of it"
@@ -161,6 +129,15 @@ def require_options(known: Format, options: ConvertOptions) -> None:
         if name in known.options and value.lower() not in {choice.lower() for choice in choices}:
             why = f"{did_you_mean(value, choices)}; {known.name} knows {', '.join(choices)}"
             problems.append(ConfigError(f"unknown {_FLAGS[name]} '{value}'", why=why, fix=f"correct {_FLAGS[name]}"))
+    spacing = options.spacing_mm or ()
+    if not all(_SPACING_MM[0] <= side <= _SPACING_MM[1] for side in spacing):
+        said = " ".join(f"{side:g}" for side in spacing)
+        low, high = _SPACING_MM
+        problems.append(
+            ConfigError(
+                f"--spacing {said} is no voxel size", why=f"{low:g} to {high:g} mm are", fix="correct --spacing"
+            )
+        )
     for name in given:
         if name not in known.options:
             takers = ", ".join(other.name for other in FORMATS.values() if name in other.options)

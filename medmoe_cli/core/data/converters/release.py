@@ -73,7 +73,7 @@ def parts_of(options: ConvertOptions, present: Collection[str], known: Mapping[s
 def official_fold(
     name: str, train: Collection[str], val: Collection[str], cases: Sequence[SourceCase]
 ) -> tuple[tuple[Fold, ...], tuple[str, ...]]:
-    """One official fold over the training cases that are there, and what to say of it.
+    """One published fold over the training cases that are there, and what to say of it.
 
     Args:
         name: what the fold is called.
@@ -91,11 +91,11 @@ def official_fold(
     }
     if not sides["train"] or not sides["val"]:
         return (), (f"no fold '{name}': one of its sides has no case here",)
-    notes = [f"fold 0 is {name}: {len(sides['train'])} training and {len(sides['val'])} validation cases"]
+    notes = []
     rest = sorted(case.id for case in labelled if case.id not in sides["train"] and case.id not in sides["val"])
     if rest:
         notes.append(f"{len(rest)} labelled cases are on neither side of it: {some(rest)}")
-    return (Fold(train=sides["train"], val=sides["val"]),), tuple(notes)
+    return (Fold(train=sides["train"], val=sides["val"], name=name),), tuple(notes)
 
 
 def mixed_channel(modalities: Sequence[str]) -> tuple[str, str, tuple[str, ...]]:

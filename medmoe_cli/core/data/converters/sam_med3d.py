@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from medmoe_cli.core.base.errors import ConfigError, DataError, GeometryError
+from medmoe_cli.core.base.errors import ConfigError, DataError, GeometryError, MedMoEError
 from medmoe_cli.core.base.hashing import file_sha256
 from medmoe_cli.core.base.progress import Reporter
 from medmoe_cli.core.base.suggest import did_you_mean
@@ -73,12 +73,17 @@ class _Key:
 
 
 def looks_like(source: Path) -> bool:
-    """CLASS/DATASET folders without a dataset.json, where an image and a mask share a name."""
-    return any(
-        not (place.folder / "dataset.json").exists()
-        and _by_name(place, "images").keys() & _by_name(place, "labels").keys()
-        for place in _places(source)
-    )
+    """CLASS/DATASET folders without a dataset.json, where an image and a mask share a name.
+
+    One such folder alone may be any release in a folder of its own: there the mask tells, which has a single class.
+    """
+    places = list(_places(source))
+    for place in places:
+        masks = _by_name(place, "labels")
+        shared = sorted(_by_name(place, "images").keys() & masks.keys())
+        if shared and not (place.folder / "dataset.json").exists():
+            return len({one.folder for one in places}) > 1 or _has_one_class(masks[shared[0]])
+    return False
 
 
 def survey(source: Path, options: ConvertOptions, *, workers: int | None, reporter: Reporter) -> Survey:
@@ -134,6 +139,14 @@ def load_case(files: Sequence[ClassFiles], *, overlap: Literal["higher", "lower"
     return LoadedCase(images=(image,), label=stack.label, notes=(*notes, *stack.notes()))
 
 
+def _has_one_class(path: Path) -> bool:
+    """A mask that cannot be read is left for the conversion to report."""
+    try:
+        return bool(read_labels(path).data.max() <= 1)
+    except MedMoEError:
+        return True
+
+
 def _places(source: Path) -> Iterator[_Place]:
     for half in _HALVES:
         for split in _SPLITS:
@@ -185,7 +198,7 @@ def _cases(
         # Two sources that number their cases alike are kept apart by the source's name.
         case = key.case if len(datasets_of[key.case]) == 1 else f"{key.dataset}_{key.case}"
         if all(entry.image is None for entry in files):
-            skipped.append(Skipped(what=f"{key.dataset}/{key.case}", why="a mask without an image"))
+            skipped.append(Skipped(what=f"{key.dataset}/{key.case}", why="a mask without an image", is_case=False))
             continue
         if split == "Tr" and all(entry.label is None for entry in files):
             skipped.append(Skipped(what=f"{key.dataset}/{key.case}", why="a training image without a mask"))
@@ -193,7 +206,9 @@ def _cases(
         for entry in files:
             if entry.label is None and any(other.label is not None for other in files):
                 what = f"{key.dataset}/{key.case}, class {entry.name}"
-                skipped.append(Skipped(what=what, why="no mask beside its image: the class counts as absent"))
+                skipped.append(
+                    Skipped(what=what, why="no mask beside its image: the class counts as absent", is_case=False)
+                )
         paths = tuple(path for entry in files for path in (entry.image, entry.label) if path is not None)
         load = partial(load_case, tuple(files), overlap=options.overlap or "higher")
         cases.append(SourceCase(id=case, patient=patient_of(case, rule), split=split, files=paths, load=load))

@@ -53,7 +53,7 @@ def survey(source: Path, options: ConvertOptions, *, workers: int | None, report
             images.add(int(match[1]), path)
         elif _TRUTH.fullmatch(path.name) and stem_of(path) != "GT":
             what = str(path.relative_to(source))
-            skipped.append(Skipped(what=what, why="only a file named exactly GT is the release's truth"))
+            skipped.append(Skipped(what=what, why="only a file named exactly GT is the release's truth", is_case=False))
     images.require_single()
     rule = patient_rule(options.patient_regex)
     cases: list[SourceCase] = []

@@ -77,15 +77,19 @@ def pair_slices(names: Sequence[str], masks: Sequence[Path], ground: Path) -> di
     return pairs
 
 
-def require_order(image: Image, label: NDArray[Any], ground: Path) -> None:
+def require_order(image: Image, label: NDArray[Any], ground: Path, notes: list[str]) -> None:
     """Refuse masks that fit the slices much better from the last to the first: the pairing must be wrong.
 
+    Pairs of one name stay as they are named: a note says what the intensities say.
+
     Raises:
-        DataError: they do.
+        DataError: they do, and nothing but the order of names pairs them.
     """
     volume = image.data[0]
     given, reverse = _spread(volume, label), _spread(volume, label[..., ::-1])
-    if reverse < _CLEARLY_BETTER * given:
+    if reverse < _CLEARLY_BETTER * given and BY_STEM in notes:
+        notes.append("masks named as their slices fit the intensities better in reverse order: look at them")
+    elif reverse < _CLEARLY_BETTER * given:
         why = f"intensities within the masks spread by {given:.4g}, in reverse order by {reverse:.4g}"
         raise DataError("masks in the reverse order of their slices", where=ground, why=why, fix="leave the case out")
 

@@ -87,20 +87,26 @@ class SourceCase:
     load: Callable[[], LoadedCase]
 
 
+OFFICIAL = "the release's"
+"""How the name of a fold begins that comes with the release; others are of those who published with it."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fold:
-    """One official fold, by case id of training cases."""
+    """One published fold, by case id of training cases; `name` says whose it is."""
 
     train: tuple[str, ...]
     val: tuple[str, ...]
+    name: str = f"{OFFICIAL} own"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Skipped:
-    """A file or case that is left out on purpose, and why."""
+    """A file or case that is left out on purpose, and why; `is_case` where it would have been a case."""
 
     what: str
     why: str
+    is_case: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

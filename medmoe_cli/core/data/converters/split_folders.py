@@ -91,7 +91,7 @@ def survey_numbered(
     rule = patient_rule(options.patient_regex)
     cases: list[SourceCase] = []
     skipped = [
-        Skipped(what=path.name, why="a label without its image")
+        Skipped(what=path.name, why="a label without its image", is_case=False)
         for number, path in sorted(labels.files.items())
         if number not in images.files
     ]

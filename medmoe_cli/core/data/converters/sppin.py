@@ -49,9 +49,13 @@ def survey(source: Path, options: ConvertOptions, *, workers: int | None, report
         name = str(path.relative_to(source))
         if match is None:
             if ending_of(path) in NIFTI:
-                skipped.append(Skipped(what=name, why="a file of another name than SPPIN's PT_NN_CONTRAST_DATE"))
+                skipped.append(
+                    Skipped(what=name, why="a file of another name than SPPIN's PT_NN_CONTRAST_DATE", is_case=False)
+                )
         elif int(match[2]) in _WITHDRAWN:
-            skipped.append(Skipped(what=name, why="the authors withdrew this patient's files (August 2023)"))
+            skipped.append(
+                Skipped(what=name, why="the authors withdrew this patient's files (August 2023)", is_case=False)
+            )
         else:
             kind = match[3].lower().replace("_", "")
             found.add((f"{match[1].upper()}_{match[4]}", _KINDS.get(kind, "NB")), path)

@@ -1,7 +1,8 @@
 """SSL4MIS h5 files: ACDC and others as `image` and `label` arrays without any spacing.
 
 Volumes patient001_frame01.h5 are [slice, H, W]; slice files patient003_frame01_slice_5.h5 are [H, W]. Frames are
-renamed: frame01 is end-diastole, frame02 end-systole whatever its number in the original release.
+renamed: frame01 is end-diastole, frame02 end-systole whatever its number in the original release. Lists beside them
+(train.list or train_slices.list, val.list, test.list) name the volumes of each part, one a line.
 Reference: HiLab-git/SSL4MIS, data/ACDC.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,17 @@ from medmoe_cli.core.base.errors import ConfigError, DataError
 from medmoe_cli.core.base.progress import Reporter
 from medmoe_cli.core.data.converters.classes import patient_of, patient_rule
 from medmoe_cli.core.data.converters.format import COMMON_OPTIONS, Format
-from medmoe_cli.core.data.converters.source import ConvertOptions, LoadedCase, Skipped, SourceCase, Survey, renumber
-from medmoe_cli.core.data.filenames import files_below
+from medmoe_cli.core.data.converters.release import official_fold
+from medmoe_cli.core.data.converters.source import (
+    ConvertOptions,
+    Fold,
+    LoadedCase,
+    Skipped,
+    SourceCase,
+    Survey,
+    renumber,
+)
+from medmoe_cli.core.data.filenames import files_below, some
 from medmoe_cli.core.imaging.geometry import Geometry
 from medmoe_cli.core.imaging.image import Header, Image
 
@@ -32,6 +42,7 @@ _ACDC = {"right_ventricle": 1, "myocardium": 2, "left_ventricle": 3}
 _ACDC_CASE = re.compile(r"patient\d{3}_frame\d{2}")
 _SLICE = re.compile(r"(.+)_slice_?(\d+)")
 _PATIENT = r"(patient\d+).*"
+_LISTS = {"train.list": "train", "train_slices.list": "train", "val.list": "val", "test.list": "test"}
 
 
 def looks_like(source: Path) -> bool:
@@ -62,11 +73,13 @@ def survey(source: Path, options: ConvertOptions, *, workers: int | None, report
         where = slices[match[1]] if match else volumes
         key: Any = int(match[2]) if match else path.stem
         if key in where:
-            skipped.append(Skipped(what=str(path.relative_to(source)), why="a second file of that name"))
+            skipped.append(Skipped(what=str(path.relative_to(source)), why="a second file of that name", is_case=False))
         else:
             where[key] = path
     for case in sorted(set(slices) & set(volumes)):
-        skipped.append(Skipped(what=f"{len(slices[case])} slice files of {case}", why="its volume is there too"))
+        skipped.append(
+            Skipped(what=f"{len(slices[case])} slice files of {case}", why="its volume is there too", is_case=False)
+        )
     names = sorted(set(volumes) | set(slices))
     acdc = bool(names) and all(_ACDC_CASE.fullmatch(name) for name in names)
     if options.label_names:
@@ -82,11 +95,12 @@ def survey(source: Path, options: ConvertOptions, *, workers: int | None, report
         )
     labels, value_map = renumber(classes)
     rule = patient_rule(options.patient_regex or _PATIENT)
+    lists = _lists(source)
     cases = tuple(
         SourceCase(
             id=name,
             patient=patient_of(name, rule),
-            split="Tr",
+            split="Ts" if name in lists.get("test", ()) else "Tr",
             files=(volumes[name],) if name in volumes else tuple(slices[name].values()),
             load=partial(load_volume, volumes[name], options.spacing_mm)
             if name in volumes
@@ -95,6 +109,7 @@ def survey(source: Path, options: ConvertOptions, *, workers: int | None, report
         for name in names
     )
     frames = "frame01 is end-diastole, frame02 end-systole (renamed by SSL4MIS, not the original frame number)"
+    folds, split_notes = _official(lists, cases)
     sides = "x".join(f"{side:g}" for side in options.spacing_mm)
     return Survey(
         format=NAME,
@@ -106,8 +121,42 @@ def survey(source: Path, options: ConvertOptions, *, workers: int | None, report
         skipped=tuple(skipped),
         modality=options.modality or "MR",
         information={"description": frames} if acdc else {},
-        notes=(f"the voxel size {sides} mm is --spacing's, the files have none", *((frames,) if acdc else ())),
+        folds=folds,
+        notes=(
+            f"the voxel size {sides} mm is --spacing's, the files have none",
+            *((frames,) if acdc else ()),
+            *split_notes,
+        ),
     )
+
+
+def _lists(source: Path) -> dict[str, set[str]]:
+    """Part to its volumes, of the lists that are there; a list of slices names their volumes."""
+    found: dict[str, set[str]] = {}
+    for path in files_below(source):
+        if path.name in _LISTS:
+            names = {Path(line.strip()).stem for line in path.read_text(errors="replace").splitlines() if line.strip()}
+            volumes = {match[1] if (match := _SLICE.fullmatch(name)) else name for name in names}
+            found.setdefault(_LISTS[path.name], set()).update(volumes)
+    return found
+
+
+def _official(lists: Mapping[str, set[str]], cases: Sequence[SourceCase]) -> tuple[tuple[Fold, ...], tuple[str, ...]]:
+    """The lists' fold, and what to say of them."""
+    if not lists:
+        return (), ("no val.list or test.list beside the files: the split of SSL4MIS is not known here",)
+    listed = set().union(*lists.values())
+    notes = []
+    if twice := sorted(lists.get("val", set()) & lists.get("test", set())):
+        notes.append(f"{len(twice)} volumes are in val.list and in test.list, they test: {some(twice)}")
+    if unlisted := sorted(case.id for case in cases if case.id not in listed):
+        notes.append(f"{len(unlisted)} volumes are in no list, they train: {some(unlisted)}")
+    if absent := sorted(listed - {case.id for case in cases}):
+        notes.append(f"{len(absent)} volumes of the lists are not here: {some(absent)}")
+    held_out = lists.get("val", set()) - lists.get("test", set())
+    training = {case.id for case in cases if case.split == "Tr"} - held_out
+    folds, said = official_fold("that of the lists", training, held_out, cases) if held_out else ((), ())
+    return folds, (*notes, *said)
 
 
 def load_volume(path: Path, spacing_mm: tuple[float, float, float]) -> LoadedCase:

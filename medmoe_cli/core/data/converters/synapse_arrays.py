@@ -84,6 +84,10 @@ def _checked(path: Path, image: NDArray[Any], label: NDArray[Any]) -> Arrays:
 def _npz(path: Path, *keys: str) -> list[NDArray[Any]]:
     try:
         with np.load(path, allow_pickle=False) as archive:
+            missing = [key for key in keys if key not in archive]
+            if missing:
+                why = f"it has {sorted(archive.files)}"
+                raise DataError(f"no array '{missing[0]}'", where=path, why=why, fix="remove it")
             return [np.asarray(archive[key]) for key in keys]
     except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError("damaged npz file", where=path, why=str(error), fix="copy it again") from error

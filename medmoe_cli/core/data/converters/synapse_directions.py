@@ -51,6 +51,11 @@ class Directions:
     to_head: bool
     notes: tuple[str, ...]
 
+    @property
+    def axes(self) -> str:
+        """Where x, y and z run to, in letters: LPS."""
+        return ("L" if self.to_left else "R") + ("P" if self.to_back else "A") + ("S" if self.to_head else "I")
+
     def volume(self, array_DAB: NDArray[Any]) -> NDArray[Any]:
         """(slices, rows, columns) as (X, Y, Z); no voxel changes its neighbours."""
         return np.ascontiguousarray(array_DAB.transpose(self.x_axis, 3 - self.x_axis, 0))

@@ -139,7 +139,7 @@ def load_case(files: Files, scheme: Scheme, spacing_mm: tuple[float, float, floa
     shape = (image_XYZ.shape[0], image_XYZ.shape[1], image_XYZ.shape[2])
     header = Header(format="h5" if files.volume is not None else "npz", path=files.paths[0])
     image = Image(data=image_XYZ[None], geometry=lies.geometry(shape, spacing_mm), header=header)
-    notes = list(lies.notes)
+    notes = [*lies.notes, f"axes written {lies.axes}"]
     if image_XYZ.min() < -1e-3 or image_XYZ.max() > 1 + 1e-3:
         notes.append(OTHER_RANGE)
     elif np.abs(image_XYZ * 255 - np.rint(image_XYZ * 255)).max() < 1e-3:
@@ -180,7 +180,7 @@ def _files(source: Path, skipped: list[Skipped]) -> dict[int, Files]:
     both = sorted(set(volumes) & set(slices))
     if both:
         cases = some((f"case{number:04d}" for number in both), 6)
-        skipped.append(Skipped(what=f"slices of {cases}", why="their volumes are there too"))
+        skipped.append(Skipped(what=f"slices of {cases}", why="their volumes are there too", is_case=False))
     return {
         number: Files(volume=volumes[number])
         if number in volumes

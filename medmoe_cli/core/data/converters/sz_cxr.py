@@ -70,7 +70,9 @@ def survey(source: Path, options: ConvertOptions, *, workers: int | None, report
         )
     skipped = _without_partner(pictures, masks)
     if montgomery:
-        skipped.append(Skipped(what=f"{montgomery} files MCUCXR_*", why="Montgomery's X-rays, another collection"))
+        skipped.append(
+            Skipped(what=f"{montgomery} files MCUCXR_*", why="Montgomery's X-rays, another collection", is_case=False)
+        )
     rule = patient_rule(options.patient_regex or _PATIENT)
     cases = []
     for case in sorted(pictures.keys() & masks.keys()):
@@ -102,7 +104,7 @@ def _without_partner(pictures: dict[str, list[Path]], masks: dict[str, list[Path
         why = "one of the 96 X-rays that were never annotated: no mask is not an empty mask"
         skipped.append(Skipped(what=case, why=why if known else "its mask, which the release has, is not here"))
     skipped += [
-        Skipped(what=masks[case][0].name, why="a mask without its X-ray")
+        Skipped(what=masks[case][0].name, why="a mask without its X-ray", is_case=False)
         for case in sorted(masks.keys() - pictures.keys())
     ]
     return skipped

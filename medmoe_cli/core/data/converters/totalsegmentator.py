@@ -91,7 +91,7 @@ def survey(source: Path, options: ConvertOptions, *, workers: int | None, report
         subjects = _without_unannotated(subjects, workers, reporter, skipped)
         values = _masked_classes(subjects, modality, options, notes)
     chosen = _chosen(values, options)
-    parts = read_parts(root, subjects)
+    parts = read_parts(root, subjects, skipped)
     if modality == "CT" and (doubtful := sorted({subject.id for subject in subjects}.intersection(_REPAIRED))):
         notes.append(f"{some(doubtful, 7)}: empty or wrong intensities in release 2.0.0, correct in 2.0.1")
     labels, value_map = renumber(chosen)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -71,8 +71,13 @@ def find_subjects(root: Path, skipped: list[Skipped]) -> list[Subject]:
     return sorted([*found, *_flat(root, skipped)], key=lambda subject: subject.id)
 
 
-def read_parts(root: Path, subjects: list[Subject]) -> Parts:
+def read_parts(root: Path, subjects: Sequence[Subject], skipped: Sequence[Skipped]) -> Parts:
     """The official parts of the subjects, from meta.csv.
+
+    Args:
+        root: of the release.
+        subjects: that are converted.
+        skipped: what was left out, which is here all the same.
 
     Raises:
         DataError: its column `split` holds something else than train, val and test.
@@ -102,7 +107,8 @@ def read_parts(root: Path, subjects: list[Subject]) -> Parts:
     notes = []
     if unlisted := sorted(ids - of.keys()):
         notes.append(f"{len(unlisted)} subjects are not in meta.csv, they train: {some(unlisted, 4)}")
-    if absent := sorted(of.keys() - ids):
+    left_out = {one.what.rstrip("/").partition("/")[0] for one in skipped}
+    if absent := sorted(of.keys() - ids - left_out):
         notes.append(f"{len(absent)} subjects of meta.csv are not here: {some(absent, 4)}")
     return Parts(of={case: part for case, part in of.items() if case in ids}, notes=tuple(notes))
 
@@ -175,4 +181,6 @@ def _flat(root: Path, skipped: list[Skipped]) -> Iterator[Subject]:
             modality: Modality = "CT" if match[2].lower() == "ct" else "MR"
             yield Subject(id=case, modality=modality, image=path, label_map=maps[case])
     for case in sorted(maps.keys() - used):
-        skipped.append(Skipped(what=maps[case].name, why=f"there is no scan {case}_ct or {case}_mr on its grid"))
+        skipped.append(
+            Skipped(what=maps[case].name, why=f"there is no scan {case}_ct or {case}_mr on its grid", is_case=False)
+        )

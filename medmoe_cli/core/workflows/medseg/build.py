@@ -33,6 +33,7 @@ from medmoe_cli.core.data.selection import (
 )
 from medmoe_cli.core.data.write_dataset import require_absent
 from medmoe_cli.core.reporting.datasheet import datasheet_text
+from medmoe_cli.core.workflows.collect import hold_out
 from medmoe_cli.core.workflows.configure import ChosenPreset, configure
 from medmoe_cli.core.workflows.medseg.members import MeasuredMember, Member, common_classes, find_members, no_member
 from medmoe_cli.core.workflows.medseg.write import Writing, write_members
@@ -71,6 +72,7 @@ class SourceRow:
         dataset: the member that is it; '' where it is missing.
         modality: CT, MR, X-ray or dermoscopy.
         command, obtain: how to convert it, and where to get it first.
+        cases: of the member, with a label.
     """
 
     title: str
@@ -78,6 +80,7 @@ class SourceRow:
     modality: str
     command: str = ""
     obtain: str = ""
+    cases: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,14 +99,21 @@ class MedSegHqResult:
 
 
 def list_sources(
-    workspace: Workspace, *, name: str = DEFAULT_NAME, members: Sequence[str] = ()
+    workspace: Workspace, *, name: str = DEFAULT_NAME, options: MedSegHqOptions | None = None
 ) -> tuple[SourceRow, ...]:
     """What `run_medseg_hq` would be built from; no voxel is read.
 
     Raises:
-        ConfigError, DataError: as `find_members`.
+        ConfigError: bad options, or exclusions that name no member.
+        DataError: as `find_members`.
     """
-    return _source_rows(find_members(workspace, members, name=name))
+    options = options or MedSegHqOptions()
+    _require_sane(options)
+    members = find_members(workspace, options.members, name=name)
+    if options.exclude is not None:
+        exclusions = read_exclusions(options.exclude)
+        raise_all(unknown_members(exclusions, [member.name for member in members], options.exclude))
+    return _source_rows(members)
 
 
 def run_medseg_hq(
@@ -172,25 +182,29 @@ def run_medseg_hq(
 
         atomic.sweep(workspace.datasets)
         atomic.replace_dir(root, fill)
+        hold_out(root)
         run.folder = root
         run.add_output(root)
     return MedSegHqResult(root=root, sheet=sheets[0], sources=_source_rows(members))
 
 
 def _source_rows(members: Sequence[Member]) -> tuple[SourceRow, ...]:
-    present = {one.source.title: one.name for one in members if one.source is not None}
+    present = {one.source.title: one for one in members if one.source is not None}
     twelve = [
         SourceRow(
             title=source.title,
-            dataset=present.get(source.title, ""),
+            dataset=present[source.title].name if source.title in present else "",
             modality=source.modality,
             command=source.command,
             obtain=source.obtain,
+            cases=len(present[source.title].dataset.training) if source.title in present else 0,
         )
         for source in PAPER_SOURCES
     ]
     others = [
-        SourceRow(title="", dataset=one.name, modality=one.dataset.modality) for one in members if one.source is None
+        SourceRow(title="", dataset=one.name, modality=one.dataset.modality, cases=len(one.dataset.training))
+        for one in members
+        if one.source is None
     ]
     return (*twelve, *others)
 

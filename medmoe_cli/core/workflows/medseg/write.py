@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medmoe_cli.core.base import atomic
+from medmoe_cli.core.base.errors import DataError
 from medmoe_cli.core.base.progress import Reporter
 from medmoe_cli.core.config.datasheet import ClassFacts, DataSheet, MemberFacts, MissingSource, ModalityFacts
 from medmoe_cli.core.data.collection import (
@@ -26,6 +27,7 @@ from medmoe_cli.core.data.collection import (
 from medmoe_cli.core.data.dataset import SplitRule
 from medmoe_cli.core.data.exclusions import Exclusion, excluded_rows
 from medmoe_cli.core.data.medseg_sources import PaperSource
+from medmoe_cli.core.data.quality import FORMULA
 from medmoe_cli.core.data.quality_scan import read_table
 from medmoe_cli.core.data.selection import REASONS, Group, Reason, Verdicts, judge, usable
 from medmoe_cli.core.data.vocabulary import MergedClass
@@ -97,6 +99,9 @@ def write_members(folder: Path, writing: Writing, *, reporter: Reporter) -> Data
 
     Returns:
         What is in it.
+
+    Raises:
+        DataError: no mask of any member is selected.
     """
     vocabulary = writing.vocabulary
     tally = _Tally()
@@ -129,14 +134,24 @@ def write_members(folder: Path, writing: Writing, *, reporter: Reporter) -> Data
             if sheet is not None:
                 atomic.write_bytes(folder / SHEETS_FOLDER / f"{one.name}.png", sheet)
             reporter.advance(one.name, detail=f"{facts[-1].masks_selected} of {facts[-1].masks} masks")
+            if not facts[-1].masks_selected:
+                reporter.warn(
+                    f"{one.name} is left out: of its {facts[-1].masks} masks {facts[-1].masks_usable} are larger than "
+                    f"specks and smaller than their picture, {facts[-1].masks_excluded} were excluded"
+                )
     reporter.finish()
+    kept = [one for one, fact in zip(writing.members, facts, strict=True) if fact.masks_selected]
+    if not kept:
+        raise DataError("no mask to select", why="all are specks, whole pictures or excluded", fix="see --exclude")
+    names = {one.name for one in kept}
+    vocabulary = tuple(one for one in vocabulary if names.intersection(one.members))
     write_collection(
         folder,
         name=writing.name,
         classes=vocabulary,
-        sources=[Source(dataset=one.name, slice_axis=_AXES[one.plan.slice_axis]) for one in writing.members],
+        sources=[Source(dataset=one.name, slice_axis=_AXES[one.plan.slice_axis]) for one in kept],
         split=SplitRule(held_out=_HELD_OUT, seed=writing.seed, official=False),
-        information={"description": f"masks of {len(writing.members)} datasets, chosen by quality: see DATASHEET.md"},
+        information={"description": f"masks of {len(kept)} datasets, chosen by quality: see DATASHEET.md"},
     )
     return DataSheet(
         name=writing.name,
@@ -144,6 +159,7 @@ def write_members(folder: Path, writing: Writing, *, reporter: Reporter) -> Data
         seed=writing.seed,
         exclusions=writing.exclude.name if writing.exclude is not None else "",
         splits=_SPLITS,
+        formula=FORMULA,
         members=tuple(facts),
         classes=tuple(
             ClassFacts(
@@ -152,7 +168,7 @@ def write_members(folder: Path, writing: Writing, *, reporter: Reporter) -> Data
                 masks=tally.masks[one.name],
                 selected=sum(tally.selected[one.name].values()),
             )
-            for one in vocabulary
+            for one in writing.vocabulary
         ),
         modalities=_modalities(facts),
         missing=tuple(
