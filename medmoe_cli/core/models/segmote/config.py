@@ -76,6 +76,9 @@ class SegmoteConfig(Section):
     )
     region_size: int = Field(default=64, ge=16, multiple_of=2, description="side of a region's grid")
     region_margin: float = Field(default=1.25, ge=1, description="side of a region over that of its box")
+    region_contrast: bool = Field(
+        default=False, description="a region is also shown at a contrast of its own: organs of few grey levels"
+    )
     isolate_experts: bool = Field(
         default=False, description="hide expert tokens from SAM's own tokens and image, whose masks stay plain SAM's"
     )
@@ -127,6 +130,8 @@ class SegmoteConfig(Section):
         for key in ("region_refinement", "encoder_size"):
             if getattr(self, key) and self.stem != "conv":
                 raise ValueError(f"{key} needs stem: conv")
+        if self.region_contrast and not self.region_refinement:
+            raise ValueError("region_contrast needs region_refinement: true")
         if self.stem == "conv" and not self.high_res_features:
             raise ValueError("stem: conv needs high_res_features: true")
         if self.backbone == "tiny":

@@ -292,4 +292,5 @@ class Segmote(Segmenter):
             fine_channels=FINE_WIDTH,
             size=self.config.region_size,
             margin=self.config.region_margin,
+            contrast=self.config.region_contrast,
         )

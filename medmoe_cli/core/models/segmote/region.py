@@ -1,8 +1,9 @@
 """A second look: the answer's region is cut out of the fine features and drawn again at a resolution of its own.
 
 An organ of twenty pixels covers five cells of the mask grid. Its region, the prompt's box or the first answer's, is
-resampled to a fixed grid whatever its size, from features at stride 2 and from the image itself, and a small U-Net
-adds to the first answer there. Outside the region the first answer stays, so that both are trained by one loss.
+resampled to a fixed grid whatever its size, from features at stride 2 and from the image itself, also at a contrast of
+its own, and a small U-Net adds to the first answer there. Outside the region the first answer stays, so that both are
+trained by one loss.
 
 Shapes: Q queries, N expert tokens, D token width, C mask channels, F fine channels, R side of the region's grid,
 S side of the input, h w the mask grid. Coordinates and boxes are input pixels (x, y), pixel i covering [i, i + 1].
@@ -23,6 +24,7 @@ from medmoe_cli.core.nn.segmenter import Prompts
 _WIDTH, _INNER_WIDTH = 32, 48
 _CLICK_MARGIN = 0.08  # of the input's side, around a click without an answer
 _SMALLEST = 6.0  # pixels, half side of a region
+_FLAT = 1e-3  # of normalised pixels: a region of less contrast shows nothing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,14 +58,26 @@ class RegionRefiner(nn.Module):
         fine_channels: F.
         size: R.
         margin: the region's side over that of the box it is made from.
+        contrast: the region's brightness is also shown with mean 0 and deviation 1.
     """
 
     def __init__(
-        self, *, width: int, num_tokens: int, mask_channels: int, fine_channels: int, size: int, margin: float
+        self,
+        *,
+        width: int,
+        num_tokens: int,
+        mask_channels: int,
+        fine_channels: int,
+        size: int,
+        margin: float,
+        contrast: bool = False,
     ) -> None:
         super().__init__()
         self.size, self.margin = size, margin
         self.enter = nn.Conv2d(fine_channels + 3 + mask_channels + 1 + NUM_MAPS + 1, _WIDTH, 1)
+        self.contrast = nn.Conv2d(1, _WIDTH, 1, bias=False) if contrast else None
+        if self.contrast is not None:
+            nn.init.zeros_(self.contrast.weight)  # begin as without it
         self.condition = nn.Linear(width, _WIDTH)
         self.before = _conv(_WIDTH, _WIDTH)
         self.down = _conv(_WIDTH, _INNER_WIDTH, stride=2)
@@ -89,6 +103,8 @@ class RegionRefiner(nn.Module):
             )
         ]
         z = self.enter(torch.cat([*sampled, draw(prompts, x, y, input_size=input_size)], dim=1))
+        if self.contrast is not None:
+            z = z + self.contrast(_standardised(sampled[1]))
         z = z + self.condition(looked.token)[..., None, None]
         z = z + self.before(z.relu())
         inner = self.down(z) + self.condition_inner(looked.token)[..., None, None]
@@ -155,6 +171,13 @@ def paste(region_Q1RR: Tensor, whole_Q1SS: Tensor, regions_Q4: Tensor) -> Tensor
     placed = F.grid_sample(region_Q1RR.float(), grid.float(), padding_mode="border", align_corners=False)
     inside = (u.abs() <= 1) & (v.abs() <= 1)
     return torch.where(inside[:, None], placed, whole_Q1SS)
+
+
+def _standardised(pixels_QCRR: Tensor) -> Tensor:
+    """(Q, 1, R, R): the region's brightness, mean 0 and deviation 1: organs of few grey levels are told apart too."""
+    grey_Q1RR = pixels_QCRR.mean(dim=1, keepdim=True)
+    mean_Q1RR, deviation_Q1RR = grey_Q1RR.mean(dim=(2, 3), keepdim=True), grey_Q1RR.std(dim=(2, 3), keepdim=True)
+    return (grey_Q1RR - mean_Q1RR) / (deviation_Q1RR + _FLAT)
 
 
 def _bounds(mask_Qhw: Tensor, *, input_size: int) -> tuple[Tensor, Tensor]:
