@@ -146,7 +146,9 @@ def summary(
         notes.append(f"and {len(others) - _SHOWN_NOTES} more kinds of notes on cases")
     if limited:
         notes.append(f"--limit left {limited} cases out")
-    empty = [one.id for one in converted if one.seen and not any(one.voxels.values())]
+    empty = [
+        one.id for one in converted if one.seen and not any(one.voxels.get(value) for value in survey.labels.values())
+    ]
     if empty:
         notes.append(f"{len(empty)} labelled cases show no class at all: {some(empty)}")
     if all(outcome.split == "Ts" for outcome in converted):

@@ -86,9 +86,10 @@ def has_dicom_magic(path: Path) -> bool:
 
 
 def is_cut_short(header: Any) -> bool:
-    """An image, by the kind that stands at a file's very beginning, whose header ends before the picture's size."""
-    kind = UID(str(header.file_meta.get("MediaStorageSOPClassUID", "") or "")).keyword
-    return kind.endswith("ImageStorage") and ("Rows" not in header or "Columns" not in header)
+    """A header that ends before the picture's size: of an image, or before it says of what it is."""
+    said = header.file_meta.get("MediaStorageSOPClassUID", "") or header.get("SOPClassUID", "")
+    is_image = UID(str(said)).keyword.endswith("ImageStorage") if said else True
+    return is_image and ("Rows" not in header or "Columns" not in header)
 
 
 def find_series(path: Path) -> list[Series]:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medmoe_cli.core.base.errors import ConfigError
-from medmoe_cli.core.models.segmote.region import choose_regions, paste, region_coordinates, sample
+from medmoe_cli.core.models.segmote.region import _standardised, choose_regions, paste, region_coordinates, sample
 from medmoe_cli.core.nn.segmenter import Prompts
 from tests.tools.segmote import mixed_prompts, small_images, small_plan, small_segmote
 
@@ -108,6 +108,31 @@ def test_small_structures_gain_resolution() -> None:
             head.mul_(5)
         difference = model.decode(model.encode(moved), box).logits - model.decode(model.encode(images), box).logits
     assert difference[0, 0, 20:32, 20:32].abs().max() > 1e-2
+
+
+def test_a_region_is_seen_at_a_contrast_of_its_own() -> None:
+    image = small_images(1)
+    faint = 0.4 + 0.05 * image  # organs of few grey levels
+    (one, other), flat = (_standardised(part) for part in (image, faint)), _standardised(torch.full_like(image, 0.3))
+    torch.testing.assert_close(one, other, atol=0.2, rtol=0)
+    assert float(flat.abs().max()) < 1e-3
+    with_it, without = (small_segmote(**TINY, region_contrast=shown).eval() for shown in (True, False))
+    assert with_it.answer.region is not None
+    contrast = with_it.answer.region.contrast
+    assert contrast is not None
+    with_it.load_state_dict({**without.state_dict(), "answer.region.contrast.weight": contrast.weight})
+    prompts, image_Q = mixed_prompts()
+    answers = []
+    for model in (without, with_it):
+        with torch.no_grad():
+            answers.append(model.decode(model.encode(small_images()).take(image_Q), prompts).logits)
+    assert torch.equal(*answers)  # it begins as without
+    torch.nn.init.normal_(contrast.weight)
+    with torch.no_grad():
+        changed = with_it.decode(with_it.encode(small_images()).take(image_Q), prompts).logits
+    assert not torch.equal(changed, answers[0])
+    with pytest.raises(ValueError, match="region_contrast needs region_refinement"):
+        small_segmote(region_contrast=True)
 
 
 def test_images_larger_than_the_encoder() -> None:

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -20,6 +21,7 @@ from medmoe_cli.core.imaging.read import read_labels
 from medmoe_cli.core.reporting.contact_sheet import Block
 from medmoe_cli.core.workflows.medseg import sheets
 from medmoe_cli.core.workflows.medseg.build import MedSegHqOptions, MedSegHqResult, list_sources, run_medseg_hq
+from medmoe_cli.core.workflows.named_dataset import named_folder
 from tests.tools.cli import medmoe_here
 from tests.tools.datasets import make_dataset
 
@@ -205,6 +207,60 @@ def test_vetoes_of_nothing_stop_before_anything_is_written(workspace: Workspace,
         "no mask in slice '4'",
     ]
     assert not (workspace.datasets / "medseg-hq").exists()
+
+
+def test_held_out_patients_and_the_score_are_on_disk(workspace: Workspace) -> None:
+    result = build(workspace, members=("+own=acdc",), fraction=1.0)
+    (fold,) = json.loads((result.root / "splits_final.json").read_text())
+    assert {case.partition("/")[0] for case in fold["val"]} == {"btcv", "isic-2018"}  # own is one patient's
+    assert not set(fold["train"]) & set(fold["val"])
+    text = (result.root / "DATASHEET.md").read_text()
+    for words in ("(rank - 1/2) / n", "variance of the Laplacian", "64-bin histogram", "connected regions of m"):
+        assert words in text
+
+
+def test_a_member_of_specks_is_left_out_by_name(workspace: Workspace) -> None:
+    make_dataset(workspace.datasets / "acdc", cases=2, class_names=("specks",), seed=3)
+    for path in (workspace.datasets / "acdc" / "labelsTr").iterdir():
+        image = nib.load(path)
+        label = np.zeros(image.shape, np.uint8)
+        label[2, 2, 1] = 1
+        nib.save(nib.Nifti1Image(label, image.affine), path)
+    heard = Silent()
+    result = run_medseg_hq(workspace=workspace, options=MedSegHqOptions(fraction=1.0), workers=1, reporter=heard)
+    (warning,) = [line for line in heard.warnings if line.startswith("acdc is left out")]
+    assert "of its 2 masks 0 are larger than specks" in warning
+    content = json.loads((result.root / "dataset.json").read_text())
+    assert [source["dataset"] for source in content["sources"]] == ["btcv", "isic-2018"]
+    assert "specks" not in content["labels"]
+    assert [member.dataset for member in result.sheet.members] == ["acdc", "btcv", "isic-2018"]
+
+
+def test_a_dry_run_checks_what_needs_no_voxel(workspace: Workspace, tmp_path: Path) -> None:
+    veto = tmp_path / "veto.txt"
+    veto.write_text("btvc/case_000\n")
+    with pytest.raises(ConfigError, match="btvc"):
+        list_sources(workspace, options=MedSegHqOptions(exclude=veto))
+    with pytest.raises(ConfigError):
+        list_sources(workspace, options=MedSegHqOptions(masks=0))
+    veto.write_text("btcv/case_000\n")
+    given = ("--members", "+own", "--fraction", "0.5", "--exclude", veto, "--overwrite")
+    ran = medmoe_here("--workspace", workspace.root, "convert", "medseg-hq", *given, "--dry-run")
+    assert ran.code == 0, ran.err
+    assert "next: medmoe convert medseg-hq --name medseg-hq" in ran.err
+    for word in ("--members +own", "--fraction 0.5", f"--exclude {veto}", "--overwrite"):
+        assert word in ran.err.replace("\n", " ")
+
+
+def test_two_of_one_release_are_told_with_the_command(workspace: Workspace) -> None:
+    make_dataset(workspace.datasets / "btcv-again", cases=2, modality="CT", class_names=("spleen",))
+    content = json.loads((workspace.datasets / "btcv-again" / "dataset.json").read_text())
+    content["converted_by"] = "medmoe 0 from btcv"
+    (workspace.datasets / "btcv-again" / "dataset.json").write_text(json.dumps(content))
+    with pytest.raises(DataError) as caught:
+        named_folder(workspace, "medseg-hq")
+    assert "2 datasets are BTCV: btcv, btcv-again: its masks would count twice" in str(caught.value)
+    assert caught.value.fix == "medmoe convert medseg-hq --members NAMES"
 
 
 def test_members_are_recognised_named_declared_or_added(workspace: Workspace) -> None:
