@@ -266,6 +266,9 @@ def _values(survey: Survey, converted: Sequence[CaseOutcome]) -> tuple[ValueRow,
     names[0] = "background"
     table = {0: 0, **survey.value_map}
     meanings = {source: names[target] for source, target in table.items()}
+    if survey.threshold is not None:
+        above = survey.threshold
+        meanings = {0: f"background, up to {above} in the files", 1: f"{names[1]}, above {above} in the files"}
     for slip, meant in survey.mended.items():
         meanings[slip] = f"is a known slip for {meant} ({names[table[meant]]})"
         table[slip] = table[meant]

@@ -79,6 +79,7 @@ def survey(source: Path, options: ConvertOptions, *, workers: int | None, report
         channels=_channels(options, pictures, counts.pop(), modality),
         labels=classes.labels,
         value_map=classes.value_map,
+        threshold=classes.threshold,
         file_ending=pictures.ending,
         cases=tuple(
             SourceCase(

@@ -18,6 +18,7 @@ from medmoe_cli.core.base.errors import ConfigError
 from medmoe_cli.core.base.progress import Reporter
 from medmoe_cli.core.data.converters.classes import patient_of, patient_rule
 from medmoe_cli.core.data.converters.format import COMMON_OPTIONS, Format
+from medmoe_cli.core.data.converters.label_values import SOFT_THRESHOLD
 from medmoe_cli.core.data.converters.one_of import OneOf
 from medmoe_cli.core.data.converters.picture_case import load_picture
 from medmoe_cli.core.data.converters.source import ConvertOptions, Fold, Skipped, SourceCase, Survey
@@ -101,6 +102,7 @@ def survey(source: Path, options: ConvertOptions, *, workers: int | None, report
         channels=options.channels or ("R", "G", "B"),
         labels={"lesion": 1},
         value_map={1: 1},
+        threshold=SOFT_THRESHOLD,
         file_ending=".png",
         cases=cases,
         skipped=tuple(skipped),

@@ -127,6 +127,7 @@ class Survey:
         notes: what was decided about the whole source.
         splits: the source's splits_final.json, copied when it fits.
         folds: the release's official folds, written as splits_final.json; () where it has none.
+        threshold: masks are binary, foreground above this value of the files; None where values are codes.
         mended: source values that are known slips, and the value each stands for; mended, counted and said.
     """
 
@@ -143,6 +144,7 @@ class Survey:
     notes: tuple[str, ...] = ()
     splits: Path | None = None
     folds: tuple[Fold, ...] = ()
+    threshold: int | None = None
     mended: dict[int, int] = field(default_factory=dict)
 
 

@@ -17,6 +17,7 @@ from medmoe_cli.core.base.hashing import file_sha256
 from medmoe_cli.core.base.progress import Reporter
 from medmoe_cli.core.data.converters.classes import patient_of, patient_rule
 from medmoe_cli.core.data.converters.format import COMMON_OPTIONS, Format
+from medmoe_cli.core.data.converters.label_values import SOFT_THRESHOLD
 from medmoe_cli.core.data.converters.picture_case import load_picture
 from medmoe_cli.core.data.converters.source import ConvertOptions, Skipped, SourceCase, Survey
 from medmoe_cli.core.data.filenames import files_below
@@ -88,6 +89,7 @@ def survey(source: Path, options: ConvertOptions, *, workers: int | None, report
         channels=options.channels or ("grey",),
         labels={"lung": 1},
         value_map={1: 1},
+        threshold=SOFT_THRESHOLD,
         file_ending=".png",
         cases=tuple(cases),
         skipped=tuple(skipped),
