@@ -5,9 +5,9 @@
 RAW holds what is there of BTCV (IMed-361M slices), acdc_h5, Task04_Hippocampus, sz_cxr and isic; a member that is in
 the workspace already is taken as it is, and so is a collection (--rebuild builds it again); an interrupted training of
 that --run goes on, a finished one is read. Prints, for every routed place of the network, the share of answers that
-each expert gave on held-out patients, of all and by member (the question: does each get a tenth of the images at
-least?), and per member the Dice of masks from a tight box beside that of an ellipse drawn into the same box. All of it
-is also written to WORKSPACE/medseg_hq.json.
+each expert gave on held-out patients: of all answers, as the mean over images, and by member (the question: does each
+get a tenth of the images at least?), and per member the Dice of masks from a tight box beside that of an ellipse drawn
+into the same box. All of it is also written to WORKSPACE/medseg_hq.json.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def medmoe(workspace: Path, *arguments: object) -> tuple[Any, float]:
 
 
 def expert_shares(routing: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
-    """By routed place: the share of answers by expert, of all members ('all': each counts the same) and of each."""
+    """By routed place: the share of answers by expert, of all, as means over images and members, and of each member."""
     found = {}
     for place, use in routing["places"].items():
         members: dict[str, list[list[float]]] = defaultdict(list)
@@ -108,15 +108,14 @@ def expert_shares(routing: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
         shares = {
             member: (np.sum(counts, axis=0) / np.sum(counts)).tolist() for member, counts in sorted(members.items())
         }
-        every = np.sum([np.sum(counts, axis=0) for counts in members.values()], axis=0)
+        cases = np.array([counts for of_member in members.values() for counts in of_member], float)
+        every = cases.sum(axis=0)
         found[place] = {
             "answers": (every / every.sum()).tolist(),
+            "images alike": (cases / cases.sum(axis=1, keepdims=True)).mean(axis=0).tolist(),
             "members alike": np.mean(list(shares.values()), axis=0).tolist(),
             **shares,
         }
-    layers = [rows["answers"] for place, rows in found.items() if routing["places"][place]["item"] == "token"]
-    if len(layers) > 1:
-        found["all layers"] = {"answers": np.mean(layers, axis=0).tolist()}
     return found
 
 
@@ -141,8 +140,9 @@ def show(
         print(f"\n{place}: share of answers by expert")
         for name, shares in rows.items():
             print(f"  {name:16} " + " ".join(f"{share:6.1%}" for share in shares))
-        least = min(rows["answers"])
-        print(f"  least {least:.1%}: {'ok' if least >= LEAST_SHARE else f'under {LEAST_SHARE:.0%}'}")
+        for name, shares in list(rows.items())[:2]:
+            least = min(shares)
+            print(f"  least of {name} {least:.1%}: {'ok' if least >= LEAST_SHARE else f'under {LEAST_SHARE:.0%}'}")
     print("\nDice from a box, and of an ellipse in it")
     for member, row in dice.items():
         verdict = "above" if row["box"] > row["ellipse"] else "not above"
