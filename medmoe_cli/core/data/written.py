@@ -291,7 +291,7 @@ def _values(survey: Survey, converted: Sequence[CaseOutcome]) -> tuple[ValueRow,
 
 
 def _split_words(folds: Sequence[Fold], *, lost: bool, own_splits: bool, test: int, labelled: int | None) -> str:
-    """Args as they say; `lost` is an official fold that has no case left on one of its sides."""
+    """The row of the table; `lost` is a published fold that has no case left on one of its sides."""
     parts = []
     if folds:
         sides = ", ".join(f"{len(fold.train)} train / {len(fold.val)} val" for fold in folds[:3])
