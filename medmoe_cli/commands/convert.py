@@ -196,6 +196,7 @@ def convert(
             seed=seed,
             overwrite=overwrite,
             dry_run=dry_run,
+            again=_again(context, convert_collection.WORD, "--name", name or ""),
         )
         return
     if any(value is not None for value in (members, masks, fraction, exclude, seed)):

@@ -20,6 +20,7 @@ def build(
     seed: int | None,
     overwrite: bool,
     dry_run: bool,
+    again: str,
 ) -> None:
     """Write it, or say what it would be."""
     from medmoe_cli.core.workflows.collect import run_collect
@@ -69,5 +70,4 @@ def build(
         caption=f"{sum(one.spellings > 1 for one in result.classes)} of them are spelled in more than one way; "
         "what is not one class after all is told apart under 'sources' in dataset.json",
     )
-    flags = f"--name {name} --members {','.join(one.dataset for one in result.members)}"
-    console.next_command(f"medmoe convert {WORD} {flags}" if dry_run else f"medmoe check {name}")
+    console.next_command(again if dry_run else f"medmoe check {name}")

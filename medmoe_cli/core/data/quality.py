@@ -28,25 +28,24 @@ from scipy import ndimage, stats
 
 from medmoe_cli.core.imaging.components import bounding_box, component_sizes
 
-FORMULA = (
-    "score(m) = mean over five terms of (rank - 1/2) / n, the rank of m among the n masks of its class and member in "
-    "ascending order of goodness, ties sharing their mean rank",
-    "clarity: variance of the Laplacian of g over S",
-    "contrast: |mean of g in m - mean of g in S without m|",
-    "entropy: Shannon entropy of g's 64-bin histogram over S / 6 bits",
-    "foreground: pixels of m / pixels of the slice",
-    "regions: connected regions of m, fewer is better",
-    "with g the slice as training sees it, in [0, 1], m the mask, and S its bounding box grown by a quarter of its "
-    "longer side, at least 8 pixels",
-)
-"""The score, for readers of a datasheet."""
-
 TERM_NAMES = ("clarity", "contrast", "entropy", "foreground", "regions")
 LONGEST_SIDE = 512
 _SIGNS = np.array([1, 1, 1, 1, -1])
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, what 'grey' of a colour picture usually is
 _BINS = 64
 _MARGIN_SHARE, _MARGIN_PIXELS = 0.25, 8
+FORMULA = (
+    "score(m) = mean over five terms of (rank - 1/2) / n, the rank of m among the n masks of its class and member in "
+    "ascending order of goodness, ties sharing their mean rank",
+    "clarity: variance of the Laplacian of g over S",
+    "contrast: |mean of g in m - mean of g in S without m|",
+    f"entropy: Shannon entropy of g's {_BINS}-bin histogram over S / {np.log2(_BINS):g} bits",
+    "foreground: pixels of m / pixels of the slice",
+    "regions: connected regions of m, fewer is better",
+    f"with g the slice as training sees it, in [0, 1], m the mask, and S its bounding box grown by {_MARGIN_SHARE:g} "
+    f"of its longer side, at least {_MARGIN_PIXELS} pixels",
+)
+"""The score, for readers of a datasheet."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

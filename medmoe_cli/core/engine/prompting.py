@@ -33,7 +33,7 @@ class PromptChooser:
     prior_mix: Mapping[PromptKind, float] = field(default_factory=dict)
     mask_size: tuple[int, ...]
     random: bool
-    jitter: float = 0.1
+    jitter: float = 0.0
 
     @property
     def text_only(self) -> bool:

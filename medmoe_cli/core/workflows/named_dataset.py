@@ -42,14 +42,14 @@ def _not_built(workspace: Workspace, data: str) -> DataError:
     what = f"dataset '{data}' is not built yet"
     try:
         rows = list_sources(workspace, name=data)
-        if not any(row.dataset for row in rows):
-            raise no_member(workspace, name=data)
     except MedMoEError as error:
         problems = error.problems if isinstance(error, ProblemList) else (error,)
         why = "; ".join(f"{one.what}: {one.why}" if one.why else one.what for one in problems)
-        fix = problems[0].fix if problems[0].what == "no member" else f"medmoe convert {_MEDSEG_HQ} --members NAMES"
-        return DataError(what, where=workspace.datasets, why=why, fix=fix)
+        return DataError(what, where=workspace.datasets, why=why, fix=f"medmoe convert {_MEDSEG_HQ} --members NAMES")
     there = [f"{row.dataset} ({row.title})" if row.title else row.dataset for row in rows if row.dataset]
+    if not there:
+        none = no_member(workspace, name=data)
+        return DataError(what, where=workspace.datasets, why=none.why, fix=none.fix)
     missing = [row.title for row in rows if not row.dataset]
     why = f"members found: {', '.join(there)}"
     if missing:

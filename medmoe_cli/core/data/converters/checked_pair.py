@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from medmoe_cli.core.base.errors import GeometryError
 from medmoe_cli.core.data.converters.files import place_label
 from medmoe_cli.core.data.converters.source import LoadedCase
+from medmoe_cli.core.data.converters.turned import corner_voxels
 from medmoe_cli.core.data.grids import Grid, compare_grids, has_space
 from medmoe_cli.core.imaging.image import Image, Labels
 from medmoe_cli.core.imaging.read import read_image, read_labels
@@ -74,10 +75,7 @@ def settled(image: Image, label: Labels, notes: list[str]) -> NDArray[Any]:
 def _falls_short(label: Labels, image: Image) -> bool:
     """Voxels at a corner of the image lie outside the label's grid, by more than a quarter of its voxels."""
     step = np.linalg.inv(label.geometry.affine) @ image.geometry.affine
-    corners = np.array([(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)]) * (
-        np.array(image.geometry.shape) - 1
-    )
-    places = corners @ step[:3, :3].T + step[:3, 3]
+    places = corner_voxels(image.geometry) @ step[:3, :3].T + step[:3, 3]
     return bool((places < -0.75).any() or (places > np.array(label.geometry.shape) - 0.25).any())
 
 

@@ -102,12 +102,11 @@ def survey_source(
     known = require_format(format_name)
     require_source(source)
     require_options(known, options)
-    likely = recognise(source)
-    # Series in folders are plain files as well; and who says how plain files are to be read means plain files.
-    by_files = likely == dicom.NAME or options != ConvertOptions()
     if known.name in _WITH_JSON and (source / "dataset.json").is_file():
         jsonio.read(source / "dataset.json")  # a broken one is the reason that it looks like nothing
-    if not known.looks_like(source) or (likely != known.name and known.name == folder.NAME and not by_files):
+    # Whoever says how plain files are to be read means plain files; series in folders are that as well.
+    means_it = known.name != folder.NAME or options != ConvertOptions()
+    if not known.looks_like(source) or not (means_it or recognise(source) in (folder.NAME, dicom.NAME)):
         raise _other_format(source, known)
     survey = known.survey(source, options, workers=workers, reporter=reporter)
     _require_patients(survey, options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ def onto_voxels(data_XYZ: NDArray[Any], source: Geometry, target: Geometry) -> N
     turn = np.rint(step[:3, :3])
     if not (np.abs(turn).sum(axis=0) == 1).all() or not (np.abs(turn).sum(axis=1) == 1).all():
         return None
-    corners = np.array([(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)]) * (np.array(source.shape) - 1)
+    corners = corner_voxels(source)
     exact = corners @ step[:3, :3].T + step[:3, 3]
     whole = corners @ turn.T + np.rint(step[:3, 3])
     if np.abs(exact - whole).max() > _TOLERANCE_VOXELS:
@@ -43,3 +44,8 @@ def onto_voxels(data_XYZ: NDArray[Any], source: Geometry, target: Geometry) -> N
         return None
     out[tuple(slice(low, high) for low, high in inside)] = part
     return out
+
+
+def corner_voxels(grid: Geometry) -> NDArray[np.int64]:
+    """(8, 3) indices of a grid's outermost voxels."""
+    return np.asarray(np.array(list(product((0, 1), repeat=3))) * (np.array(grid.shape) - 1))

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from medmoe_cli.core.base.errors import ConfigError
 from medmoe_cli.core.models.sam_med3d_moe.config import SamMed3dMoeConfig
+from medmoe_cli.core.nn.patches import require_patches
 from medmoe_cli.core.nn.sam3d import Sam3dEncoder, Sam3dSize, sam3d_size
 
 
@@ -39,12 +39,7 @@ def model_size(config: SamMed3dMoeConfig, *, image_size: int) -> Sam3dSize:
         )
     else:
         size = sam3d_size(config.backbone)
-    if image_size % size.patch:
-        raise ConfigError(
-            f"input size {image_size} is not a multiple of the patch {size.patch}",
-            where="plan.input_size",
-            fix=f"set plan.input_size to {image_size // size.patch * size.patch or size.patch}",
-        )
+    require_patches(image_size, size.patch)
     return size
 
 

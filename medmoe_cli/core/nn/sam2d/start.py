@@ -7,7 +7,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from medmoe_cli.core.base.errors import ConfigError
+from medmoe_cli.core.nn.patches import require_patches
 from medmoe_cli.core.nn.sam2d.resize import resize_table
 from medmoe_cli.core.nn.sam2d.sizes import SamSize, sam_size
 from medmoe_cli.core.nn.weights import KeyReport, load_into, refuse_missing
@@ -62,12 +62,7 @@ def chosen_size(config: SamChoice, *, image_size: int) -> SamSize:
             neck_width=config.decoder_width,
         )
     )
-    if image_size % size.patch:
-        raise ConfigError(
-            f"input size {image_size} is not a multiple of the patch {size.patch}",
-            where="plan.input_size",
-            fix=f"set plan.input_size to {image_size // size.patch * size.patch or size.patch}",
-        )
+    require_patches(image_size, size.patch)
     return size
 
 
